@@ -1,0 +1,1 @@
+"""DALI pipelines ready to use, and to copy into a project of your own."""

@@ -1,0 +1,73 @@
+"""Train on gigapixel slides straight from the files: resident BigChunks, cropped inside DALI.
+
+The public names are imported when they are first used, so that a worker process, which imports this
+package too, loads neither DALI nor torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydmed_dali.dali.info import Info, SmallChunk
+    from pydmed_dali.dali.iterator import SmallChunkIterator
+    from pydmed_dali.dali.pipeline import pipeline_def
+    from pydmed_dali.dali.source import BigChunkSource
+    from pydmed_dali.dataset import Dataset, Patient, Record
+    from pydmed_dali.errors import PydmedError
+    from pydmed_dali.geometry import Point, Region, Size
+    from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+    from pydmed_dali.loader.statistics import Stats
+    from pydmed_dali.slide.protocol import Slide, SlideFacts
+
+_HOMES = {
+    "BigChunkLoader": "loader.big_chunk_loader",
+    "BigChunkSource": "dali.source",
+    "Dataset": "dataset",
+    "Info": "dali.info",
+    "Patient": "dataset",
+    "Point": "geometry",
+    "PydmedError": "errors",
+    "Record": "dataset",
+    "Region": "geometry",
+    "Size": "geometry",
+    "Slide": "slide.protocol",
+    "SlideFacts": "slide.protocol",
+    "SmallChunk": "dali.info",
+    "SmallChunkIterator": "dali.iterator",
+    "Stats": "loader.statistics",
+    "pipeline_def": "dali.pipeline",
+}
+
+__all__ = [
+    "BigChunkLoader",
+    "BigChunkSource",
+    "Dataset",
+    "Info",
+    "Patient",
+    "Point",
+    "PydmedError",
+    "Record",
+    "Region",
+    "Size",
+    "Slide",
+    "SlideFacts",
+    "SmallChunk",
+    "SmallChunkIterator",
+    "Stats",
+    "pipeline_def",
+]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

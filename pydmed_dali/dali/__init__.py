@@ -1,0 +1,1 @@
+"""DALI: the external source over the ring, its pipeline nodes, and the iterator."""

@@ -1,0 +1,46 @@
+"""Which DALI backend a source's pipelines run on."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Literal
+
+from nvidia.dali import backend_impl
+
+from pydmed_dali.errors import OptionError
+
+Device = Literal["cpu", "gpu"]
+
+
+@cache
+def gpu_count() -> int:
+    """GPUs that DALI can use here; 0 where there is no driver."""
+    return int(backend_impl.GetCUDADeviceCount())
+
+
+def choose_device(device: str) -> Device:
+    """`auto` is the GPU where there is one. Raises `OptionError` for a GPU that is not there."""
+    if device == "auto":
+        return "gpu" if gpu_count() else "cpu"
+    if device == "cpu":
+        return "cpu"
+    if device != "gpu":
+        raise OptionError(f"device must be 'auto', 'cpu' or 'gpu', not {device!r}")
+    if not gpu_count():
+        raise OptionError(
+            "device='gpu' was asked for, but DALI finds no CUDA GPU here; use device='auto' or "
+            "'cpu' (`pydmed-dali doctor` says what is missing)"
+        )
+    return "gpu"
+
+
+def core_count() -> int:
+    """Cores this process may use: its affinity, or its container's CPU quota if that is less."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))

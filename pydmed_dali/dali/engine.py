@@ -1,0 +1,96 @@
+"""What stands behind a source: plan, ring, pool and dealer, made from its options in that order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pydmed_dali.dali.dealer import Dealer
+from pydmed_dali.dali.info import SlotRows
+from pydmed_dali.dali.options import Options
+from pydmed_dali.dali.pool_list import PoolList
+from pydmed_dali.dataset import Dataset
+from pydmed_dali.errors import OptionError
+from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.loader.messages import ReadPlan
+from pydmed_dali.loader.pool import InProcessPool, Pool, WorkerPool, pickle_loader
+from pydmed_dali.loader.residents import Residents
+from pydmed_dali.plan.placement import Placer
+from pydmed_dali.plan.sampler import Sampler
+from pydmed_dali.plan.window import Window
+from pydmed_dali.ring.arena import Arena, Layout, SharedArena
+
+
+class Engine:
+    """Owns the ring and the workers. Nothing is allocated for options that cannot work."""
+
+    def __init__(self, options: Options, dataset: Dataset, loader: BigChunkLoader) -> None:
+        self._options = options
+        pickle_loader(loader)
+        sampler = Sampler(dataset, options.seed, options.rank, options.world_size)
+        self.visits_per_pass = sampler.visits_per_pass
+        self.window = Window.of(
+            options.resident, options.crops_per_chunk, options.batch_size, self._chunks()
+        )
+        slots = self.window.ring_size(options.prefetch_depth, max(options.num_workers, 1))
+        together = options.slots_per_image(slots)
+        pads = options.batch_size - -(-slots // together)
+        layout = Layout(slots, options.chunk, pads, options.crops_per_chunk)
+        placer = Placer(options.seed, options.chunk, options.crop)
+        self.arena = SharedArena(layout)
+        arena = Arena(layout, self.arena.descriptor)
+        try:
+            pool_list = PoolList(arena, together)
+            self.images = pool_list.images
+            plan = ReadPlan(layout, placer, options.level, options.mpp)
+            self.pool = self._start_pool(plan, loader, arena)
+        except BaseException:
+            self.arena.close()
+            raise
+        rows = SlotRows(slots, options.crop)
+        self.residents = Residents(
+            dataset,
+            sampler,
+            self.window,
+            self._visit,
+            self.arena,
+            self.pool,
+            rows.note,
+            options.on_error,
+        )
+        labels = np.asarray(dataset.label_numbers, np.int64)
+        self.dealer = Dealer(
+            self.window, self.residents, rows, arena.tables, pool_list, labels, options.crop
+        )
+
+    def close(self) -> None:
+        """End the workers and let go of the ring."""
+        self.pool.close()
+        self.arena.close()
+        self.dealer.close()
+        del self.images
+
+    def _start_pool(self, plan: ReadPlan, loader: BigChunkLoader, arena: Arena) -> Pool:
+        options = self._options
+        if options.num_workers == 0:
+            return InProcessPool(plan, loader, arena)
+        # Enough jobs each that a worker does not idle until the next batch is asked for.
+        per_batch = -(-options.batch_size // options.crops_per_chunk)
+        jobs = max(2, -(-per_batch // options.num_workers) + 1)
+        return WorkerPool(plan, loader, self.arena, options.num_workers, options.read_timeout, jobs)
+
+    def _chunks(self) -> int | None:
+        """J: this rank's chunks of a finite run."""
+        options = self._options
+        if options.passes is None:
+            return None
+        total = options.passes * self.visits_per_pass
+        if options.rank >= total:
+            raise OptionError(
+                f"rank {options.rank} of {options.world_size} has no BigChunk to visit: "
+                f"passes={options.passes} make {total} visits; raise passes or lower world_size"
+            )
+        return len(range(options.rank, total, options.world_size))
+
+    def _visit(self, chunk: int) -> int:
+        """The plan's visit, over all ranks, of a loading number."""
+        return self.window.visit(chunk) * self._options.world_size + self._options.rank

@@ -1,0 +1,148 @@
+"""Provenance: the columns of `info`, and what a row of it means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pydmed_dali.dataset import Dataset, Patient, Record
+from pydmed_dali.geometry import Point, Size
+from pydmed_dali.loader.residents import Resident
+
+_PICOMETRES = 1_000_000  # per micrometre
+
+
+class Info(IntEnum):
+    """The columns of `info`, an (N, 15) int64 array: one row a crop.
+
+    What they say is what DALI cut: the same integers went into both.
+    """
+
+    BATCH = 0
+    """Number of the batch, from 0; in a finite source, of the batch in its run."""
+    PATIENT = 1
+    """Position in `Dataset.patients`."""
+    SLIDE = 2
+    """Position in `Dataset.slides`."""
+    CHUNK = 3
+    """The plan's visit, over all ranks: which BigChunk."""
+    CROP = 4
+    """Number of the crop in its BigChunk, 0..crops_per_chunk-1."""
+    ATTEMPT = 5
+    """0 as planned; above 0 where another place or slide stood in for one that cannot be read."""
+    LEVEL = 6
+    """The level of the file that was read."""
+    X = 7
+    """Left edge of the crop, in level-0 pixels."""
+    Y = 8
+    """Upper edge of the crop, in level-0 pixels."""
+    WIDTH = 9
+    """Width of the crop, in its own pixels."""
+    HEIGHT = 10
+    """Height of the crop, in its own pixels."""
+    LEVEL0_WIDTH = 11
+    """Width of the crop, in level-0 pixels."""
+    LEVEL0_HEIGHT = 12
+    """Height of the crop, in level-0 pixels."""
+    MPP_PM = 13
+    """Effective picometres (1e-6 micrometres) per pixel of the crop, horizontally; 0 if unknown."""
+    VALID = 14
+    """1, or 0 for the copies that fill the last batch of a finite source."""
+
+
+@dataclass(frozen=True, slots=True)
+class SmallChunk:
+    """Where one crop came from."""
+
+    patient: Patient
+    record: Record
+    """The slide, with its path and the infos it was given."""
+    chunk: int
+    """The plan's visit, over all ranks."""
+    crop: int
+    """Number of the crop in its chunk."""
+    location: Point
+    """Top left corner, in level-0 pixels."""
+    size: Size
+    """Extent in the crop's own pixels."""
+    level0_size: Size
+    """Extent in level-0 pixels."""
+    level: int
+    """The level of the file that was read."""
+    mpp: float | None
+    """Effective micrometres per pixel of the crop, None where the file does not tell."""
+    requested_mpp: float | None
+    """What the source was asked for, None where it was asked for a level."""
+    substituted: bool
+    """Whether it stood in for a place, or a slide, that cannot be read."""
+
+
+class SlotRows:
+    """What `info` says of each slot's chunk, kept ready for a batch to be put together."""
+
+    def __init__(self, slots: int, crop: Size) -> None:
+        self._fixed = np.zeros((slots, len(Info)), np.int64)
+        self._fixed[:, Info.WIDTH] = crop.width
+        self._fixed[:, Info.HEIGHT] = crop.height
+        self._crop = crop
+        self._origin = np.zeros((slots, 2))
+        self._downsample = np.ones((slots, 2))
+
+    def note(self, resident: Resident) -> None:
+        """A chunk is ready in its slot."""
+        loaded, slot = resident.loaded, resident.slot
+        row = self._fixed[slot]
+        row[Info.PATIENT] = resident.candidate.patient
+        row[Info.SLIDE] = resident.candidate.slide
+        row[Info.CHUNK] = resident.visit
+        row[Info.ATTEMPT] = resident.candidate.attempt
+        row[Info.LEVEL] = loaded.level
+        row[Info.LEVEL0_WIDTH] = round(self._crop.width * loaded.downsample[0])
+        row[Info.LEVEL0_HEIGHT] = round(self._crop.height * loaded.downsample[1])
+        row[Info.MPP_PM] = round(loaded.mpp[0] * _PICOMETRES) if loaded.mpp else 0
+        self._origin[slot] = (loaded.origin.x, loaded.origin.y)
+        self._downsample[slot] = loaded.downsample
+
+    def rows(
+        self,
+        batch: int,
+        slots: NDArray[np.int64],
+        crops: NDArray[np.int64],
+        anchors: NDArray[np.int32],
+        valid: NDArray[np.bool_],
+    ) -> NDArray[np.int64]:
+        """`info` of a batch; `anchors` is (N, 2) (y, x) in the chunk's pixels."""
+        rows = self._fixed[slots]
+        places = np.rint((self._origin[slots] + anchors[:, ::-1]) * self._downsample[slots])
+        rows[:, Info.BATCH] = batch
+        rows[:, Info.CROP] = crops
+        rows[:, Info.X : Info.Y + 1] = places
+        rows[:, Info.VALID] = valid
+        return rows
+
+
+def to_numpy(info: ArrayLike) -> NDArray[np.int64]:
+    """`info` as it comes out of a pipeline, a torch tensor on any device, as a numpy array."""
+    on_cpu = info.cpu() if hasattr(info, "cpu") else info
+    return np.asarray(on_cpu, np.int64)
+
+
+def describe(row: NDArray[np.int64], dataset: Dataset, requested_mpp: float | None) -> SmallChunk:
+    """What one row of `info` means."""
+    value = {column: int(row[column]) for column in Info}
+    return SmallChunk(
+        patient=dataset.patients[value[Info.PATIENT]],
+        record=dataset.slides[value[Info.SLIDE]],
+        chunk=value[Info.CHUNK],
+        crop=value[Info.CROP],
+        location=Point(value[Info.X], value[Info.Y]),
+        size=Size(value[Info.WIDTH], value[Info.HEIGHT]),
+        level0_size=Size(value[Info.LEVEL0_WIDTH], value[Info.LEVEL0_HEIGHT]),
+        level=value[Info.LEVEL],
+        mpp=value[Info.MPP_PM] / _PICOMETRES if value[Info.MPP_PM] else None,
+        requested_mpp=requested_mpp,
+        substituted=value[Info.ATTEMPT] > 0,
+    )

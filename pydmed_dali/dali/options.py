@@ -1,0 +1,97 @@
+"""The options of a source, checked before anything is allocated or started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydmed_dali.errors import OptionError
+from pydmed_dali.geometry import Size
+
+_MOST_ELEMENTS = 2**31
+_CHANNELS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `BigChunkSource` was asked for; see there for the meaning of each."""
+
+    chunk: Size
+    crop: Size
+    batch_size: int
+    level: int | None
+    mpp: float | None
+    resident: int
+    crops_per_chunk: int
+    num_workers: int
+    seed: int
+    passes: int | None
+    rank: int
+    world_size: int
+    prefetch_depth: int
+    on_error: str
+    read_timeout: float
+
+    def __post_init__(self) -> None:
+        self._check_counts()
+        self._check_scale()
+        if self.crop.width > self.chunk.width or self.crop.height > self.chunk.height:
+            raise OptionError(
+                f"crop_size={self.crop} does not fit in chunk_size={self.chunk}; crops are cut "
+                "from inside a chunk, so raise chunk_size (4096 is usual) or lower crop_size"
+            )
+        if self.chunk.area * _CHANNELS >= _MOST_ELEMENTS:
+            raise OptionError(
+                f"chunk_size={self.chunk} has {self.chunk.area * _CHANNELS:,} elements; DALI's "
+                f"indices hold less than 2^31 = {_MOST_ELEMENTS:,}: lower chunk_size (26754 is the "
+                "largest square)"
+            )
+        if self.on_error not in ("skip", "raise"):
+            raise OptionError(f"on_error must be 'skip' or 'raise', not {self.on_error!r}")
+        if not self.read_timeout > 0:
+            raise OptionError(f"read_timeout must be positive seconds, not {self.read_timeout!r}")
+
+    def slots_per_image(self, slots: int) -> int:
+        """How many neighbouring slots form one image of the pool, which has at most N images."""
+        together = -(-slots // self.batch_size)
+        if together * self.chunk.area * _CHANNELS >= _MOST_ELEMENTS:
+            raise OptionError(
+                f"batch_size={self.batch_size} is small for a ring of {slots} chunks of "
+                f"{self.chunk}: DALI would address {together} of them as one image, beyond its "
+                "limit of 2^31 elements; raise batch_size, or lower resident or chunk_size"
+            )
+        return together
+
+    def _check_counts(self) -> None:
+        lowest = {
+            "batch_size": 1,
+            "resident": 1,
+            "crops_per_chunk": 1,
+            "num_workers": 0,
+            "seed": 0,
+            "rank": 0,
+            "world_size": 1,
+            "prefetch_depth": 1,
+        }
+        for name, least in lowest.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise OptionError(f"{name} must be an int of at least {least}, not {value!r}")
+        if self.rank >= self.world_size:
+            raise OptionError(
+                f"rank={self.rank} does not exist among world_size={self.world_size}; ranks are "
+                f"0..{self.world_size - 1}"
+            )
+        if self.passes is not None and (not isinstance(self.passes, int) or self.passes < 1):
+            raise OptionError(
+                f"passes must be None (endless) or an int of at least 1, not {self.passes!r}"
+            )
+
+    def _check_scale(self) -> None:
+        if self.level is not None and self.mpp is not None:
+            raise OptionError(
+                f"level={self.level} and mpp={self.mpp} were both given; choose one of them"
+            )
+        if self.level is not None and (not isinstance(self.level, int) or self.level < 0):
+            raise OptionError(f"level must be an int of at least 0, not {self.level!r}")
+        if self.mpp is not None and not self.mpp > 0:
+            raise OptionError(f"mpp must be positive micrometres per pixel, not {self.mpp!r}")

@@ -1,0 +1,50 @@
+"""`pipeline_def` for functions that take a source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, overload
+
+import nvidia.dali
+from nvidia.dali import Pipeline
+
+from pydmed_dali.dali.source import BigChunkSource
+from pydmed_dali.errors import SourceError
+
+Definition = Callable[..., Any]
+Maker = Callable[..., Pipeline]
+
+
+@overload
+def pipeline_def(function: Definition, /) -> Maker: ...
+@overload
+def pipeline_def(**options: Any) -> Callable[[Definition], Maker]: ...
+def pipeline_def(
+    function: Definition | None = None, /, **options: Any
+) -> Maker | Callable[[Definition], Maker]:
+    """`nvidia.dali.pipeline_def`, with batch size, device, threads, seed and prefetch depth taken
+    from the source, which the decorated function gets as its first argument.
+
+    Options given here come before the source's, and options given in the call before both. The
+    function may also be decorated with DALI's own `pipeline_def` and called with
+    `**source.pipeline_options`.
+    """
+
+    def decorate(function: Definition) -> Maker:
+        define = nvidia.dali.pipeline_def(function, **options)
+
+        @wraps(function)
+        def create_pipeline(source: BigChunkSource, *args: Any, **kwargs: Any) -> Pipeline:
+            if not isinstance(source, BigChunkSource):
+                raise SourceError(
+                    f"{function.__name__} takes a BigChunkSource as its first argument, not "
+                    f"{source!r}"
+                )
+            chosen = {**source.pipeline_options, **options, **kwargs}
+            pipeline: Pipeline = define(source, *args, **chosen)
+            return pipeline
+
+        return create_pipeline
+
+    return decorate if function is None else decorate(function)

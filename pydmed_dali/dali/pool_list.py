@@ -1,0 +1,33 @@
+"""The ring as DALI sees it: one list of images, built once, that never changes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from nvidia.dali.backend import TensorCPU, TensorListCPU
+
+from pydmed_dali.ring.arena import Arena
+
+
+class PoolList:
+    """The slots in address order, then pad rows until the list holds one image per crop of a batch.
+
+    `multi_paste` takes as many images as it gives out. Where there are more slots than that,
+    neighbouring slots form one taller image. The images are not copied: DALI reads the ring itself.
+    """
+
+    def __init__(self, arena: Arena, slots_per_image: int) -> None:
+        self._height = arena.layout.chunk.height
+        self._slots_per_image = slots_per_image
+        images = [*arena.bands(slots_per_image), *arena.pads()]
+        tensors = [TensorCPU(image, layout="HWC") for image in images]
+        self.images = TensorListCPU(tensors, layout="HWC", contiguous=False)
+
+    def address(
+        self, slots: NDArray[np.int64], anchors: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """(in_ids (N, 1), in_anchors (N, 1, 2) (y, x)) of crops at `anchors` (N, 2) in `slots`."""
+        images, place = np.divmod(slots, self._slots_per_image)
+        moved = anchors.copy()
+        moved[:, 0] += (place * self._height).astype(np.int32)
+        return images.astype(np.int32)[:, None], moved[:, None, :]

@@ -1,0 +1,355 @@
+"""The source: resident BigChunks as an endless, or finite, stream of batches of SmallChunks."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from nvidia.dali import Pipeline, fn
+from nvidia.dali.backend import TensorListCPU
+from nvidia.dali.data_node import DataNode
+from nvidia.dali.pipeline import do_not_convert
+
+from pydmed_dali.dali.dealer import Batch
+from pydmed_dali.dali.device import choose_device, core_count
+from pydmed_dali.dali.engine import Engine
+from pydmed_dali.dali.info import Info, SmallChunk, describe, to_numpy
+from pydmed_dali.dali.options import Options
+from pydmed_dali.dali.state import check_state, make_state
+from pydmed_dali.dataset import Dataset
+from pydmed_dali.errors import SourceClosedError, SourceError, StateError
+from pydmed_dali.geometry import Size
+from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.loader.statistics import Stats
+from pydmed_dali.plan.random import mix
+
+_MOST_WORKERS = 8
+
+_sources: weakref.WeakKeyDictionary[Pipeline, BigChunkSource] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class SmallChunks:
+    """The nodes that a source gives a pipeline: one batch of crops."""
+
+    image: DataNode
+    """(height, width, 3) uint8, layout HWC, on the source's device."""
+    label: DataNode
+    """int64 scalar: `Dataset.label_numbers` of the crop's patient; on the source's device."""
+    info: DataNode
+    """int64 row, columns as in `Info`; always on the CPU."""
+
+
+class BigChunkSource:
+    """Keeps BigChunks of a dataset resident and deals SmallChunks of them to one DALI pipeline.
+
+    Args:
+        dataset: the patients and their slides.
+        chunk_size: side of a BigChunk in pixels, or a `Size`: what is read from disk at once.
+        crop_size: side of a SmallChunk in pixels, or a `Size`.
+        batch_size: crops in a batch (N).
+        level: the level of the slides to read, 0 unless `mpp` is given.
+        mpp: micrometres per pixel to read at, instead of `level`. A level within 5% serves as it
+            is; otherwise the next finer level is resampled. Slides that are coarser, or do not tell
+            their mpp, are skipped and reported.
+        resident: BigChunks from which the crops of a batch are mixed (S).
+        crops_per_chunk: crops taken of each BigChunk before it is replaced (R).
+        num_workers: loader processes; 0 reads in the calling process. By default one less than the
+            cores, at most 8.
+        seed: with the dataset, decides every crop. Timing and `num_workers` decide nothing.
+        passes: None for an endless source (training); 1 for a finite one that visits every patient
+            once, then ends with StopIteration and can be run again (validation); n for n visits.
+        rank, world_size: this process among those that share the dataset, as in torch.distributed.
+        device: `cpu`, `gpu`, or `auto` for the GPU where there is one.
+        prefetch_depth: the largest prefetch_queue_depth a pipeline of this source may have.
+        on_error: `skip` replaces what cannot be read, logs it and lists it in `stats`; `raise`
+            stops with the first such error.
+        read_timeout: seconds after which a worker that reads one chunk is taken to hang.
+        loader: how slides are opened and read; a `BigChunkLoader` subclass for other formats.
+
+    Raises `OptionError` for options that cannot work and `RingMemoryError` when the ring does not
+    fit in free memory, both before any process is started.
+
+    A context manager; `close` ends the workers. One source serves one pipeline.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        chunk_size: int | Size = 4096,
+        crop_size: int | Size = 224,
+        batch_size: int = 256,
+        level: int | None = None,
+        mpp: float | None = None,
+        resident: int = 32,
+        crops_per_chunk: int = 512,
+        num_workers: int | None = None,
+        seed: int = 0,
+        passes: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        device: str = "auto",
+        prefetch_depth: int = 2,
+        on_error: str = "skip",
+        read_timeout: float = 300.0,
+        loader: BigChunkLoader | None = None,
+    ) -> None:
+        if level is None and mpp is None:
+            level = 0
+        if num_workers is None:
+            num_workers = min(max(core_count() - 1, 1), _MOST_WORKERS)
+        self.options = Options(
+            chunk=Size.of(chunk_size, "chunk_size"),
+            crop=Size.of(crop_size, "crop_size"),
+            batch_size=batch_size,
+            level=level,
+            mpp=mpp,
+            resident=resident,
+            crops_per_chunk=crops_per_chunk,
+            num_workers=num_workers,
+            seed=seed,
+            passes=passes,
+            rank=rank,
+            world_size=world_size,
+            prefetch_depth=prefetch_depth,
+            on_error=on_error,
+            read_timeout=read_timeout,
+        )
+        self.dataset = dataset
+        self.device = choose_device(device)
+        self._pipeline: weakref.ref[Pipeline] | None = None
+        self._depth = prefetch_depth
+        self._failure: BaseException | None = None
+        self._closed = False
+        self._engine = Engine(self.options, dataset, loader or BigChunkLoader())
+
+    @property
+    def batch_size(self) -> int:
+        """Crops in a batch."""
+        return self.options.batch_size
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of a finite run, or, endless, those in which every patient is visited once."""
+        if self._engine.window.batches is not None:
+            return self._engine.window.batches
+        crops = self._engine.visits_per_pass * self.options.crops_per_chunk
+        return -(-crops // (self.options.world_size * self.options.batch_size))
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the source ends with StopIteration after `passes` visits of every patient."""
+        return self._engine.window.chunks is not None
+
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes of the ring of resident BigChunks."""
+        return self._engine.arena.layout.nbytes
+
+    @property
+    def pipeline_options(self) -> dict[str, Any]:
+        """The arguments of `nvidia.dali.pipeline_def` that fit this source.
+
+        The seed differs between ranks, so that two ranks do not augment alike.
+        """
+        options = self.options
+        return {
+            "batch_size": options.batch_size,
+            "num_threads": max(core_count() - options.num_workers, 1),
+            "device_id": 0 if self.device == "gpu" else None,
+            "prefetch_queue_depth": options.prefetch_depth,
+            "seed": int(mix(options.seed, options.rank)[0] >> np.uint64(33)),
+        }
+
+    @do_not_convert
+    def small_chunks(self) -> SmallChunks:
+        """The crops as nodes of the pipeline that is being defined; once in a source's life.
+
+        Raises `SourceError` outside a pipeline definition, at a second call, and where the
+        pipeline's batch size or prefetch depth does not fit the source.
+        """
+        self._bind(Pipeline.current())
+        pool = fn.external_source(source=self._next_pool, no_copy=True, batch=True)
+        in_ids, in_anchors, shapes, label, info = fn.external_source(
+            source=self._next_batch, num_outputs=len(Batch._fields), batch=True
+        )
+        crop = self.options.crop
+        image = fn.multi_paste(
+            pool,
+            in_ids=in_ids,
+            in_anchors=in_anchors,
+            shapes=shapes,
+            output_size=[crop.height, crop.width],
+        )
+        if self.device == "gpu":
+            return SmallChunks(image.gpu(), label.gpu(), info)
+        return SmallChunks(image, label, info)
+
+    def describe(self, info: ArrayLike) -> list[SmallChunk]:
+        """Where each crop came from; `info` is the pipeline's output, (N, columns) or one row."""
+        rows = np.atleast_2d(to_numpy(info))
+        return [describe(row, self.dataset, self.options.mpp) for row in rows]
+
+    def stats(self) -> Stats:
+        """What the source did so far."""
+        tally, slides = self._engine.residents.tally, self.dataset.slides
+        begun = tally.first_batch_at
+        skipped = {**self._engine.residents.troubled_slides, **self._engine.residents.bad_slides}
+        return Stats(
+            batches=tally.batches,
+            crops=tally.crops,
+            chunks_read=tally.chunks_read,
+            bytes_read=tally.bytes_read,
+            decode_seconds=tally.decode_seconds,
+            startup_seconds=tally.startup_seconds,
+            starved_seconds=tally.starved_seconds,
+            running_seconds=0.0 if begun is None else time.monotonic() - begun,
+            distinct_slides_per_batch=tally.slides_in_batches / max(tally.batches, 1),
+            reads_per_slide={slides[s].path: n for s, n in sorted(tally.reads_per_slide.items())},
+            slides_skipped={slides[s].path: reason for s, reason in sorted(skipped.items())},
+            worker_deaths=len(self._engine.pool.deaths),
+        )
+
+    def state_dict(self, after: ArrayLike | None = None) -> dict[str, Any]:
+        """The place behind the last batch that the training loop has: plain values only.
+
+        `after` is that batch's `info`: DALI runs some batches ahead of the loop, so the source by
+        itself does not know. Without `after`, the source must not have been asked for a batch yet.
+        Raises `StateError` for a batch that is too long ago.
+        """
+        if after is not None:
+            batch = int(np.atleast_2d(to_numpy(after))[-1, Info.BATCH])
+            return self.state_after(batch + 1)
+        if self._engine.dealer.has_begun:
+            raise StateError(
+                "state_dict needs the info of the last batch that you have used: "
+                'state_dict(after=batch["info"]), or take SmallChunkIterator.state_dict()'
+            )
+        return self.state_after(self._engine.window.place(self._engine.dealer.call)[1])
+
+    def state_after(self, batches: int) -> dict[str, Any]:
+        """The place behind the first `batches` batches, of the present run in a finite source."""
+        substitutions = self._engine.dealer.substitutions_from(batches)
+        skipped = self._engine.residents.bad_slides
+        return make_state(self.options, self.dataset, batches, substitutions, skipped)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue a saved run: the next batch is the one behind the saved place.
+
+        Before the first batch is asked for (a plain DALIGenericIterator asks when it is made).
+        `num_workers`, `prefetch_depth`, `on_error`, `read_timeout` and `device` may differ from the
+        saved run's. Raises `StateError` where anything else does, and says what.
+        """
+        if self._engine.dealer.has_begun:
+            raise StateError(
+                "load_state_dict must come before the first batch is asked for: make a new source, "
+                "load the state, then make its pipeline and iterator"
+            )
+        check_state(state, self.options, self.dataset)
+        self._engine.residents.restore(state["substitutions"], state["skipped_slides"])
+        self._engine.dealer.begin_at(state["batches"])
+
+    def crops_in_batch(self, batch: int) -> int:
+        """Crops of a batch without the copies that fill a finite run's last one."""
+        if self._engine.window.chunks is None:
+            return self.batch_size
+        crops = self._engine.window.chunks * self.options.crops_per_chunk
+        return min(self.batch_size, crops - batch * self.batch_size)
+
+    def end_run(self) -> None:
+        """Have a finite run that is under way end at its next batch, as if it were complete."""
+        self._engine.dealer.end_run()
+
+    def close(self) -> None:
+        """End the workers and let go of the ring; closing again does nothing.
+
+        Pipelines of the source raise `SourceClosedError` from then on.
+        """
+        if not self._closed:
+            self._closed = True
+            self._engine.close()
+
+    def __enter__(self) -> BigChunkSource:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _bind(self, pipeline: Pipeline | None) -> None:
+        """Take the one pipeline that this source serves."""
+        self._refuse_if_over()
+        if pipeline is None:
+            raise SourceError(
+                "small_chunks() makes nodes of a pipeline: call it inside a function decorated "
+                "with pipeline_def"
+            )
+        if self._pipeline is not None and (self._pipeline() or self._engine.dealer.has_begun):
+            raise SourceError(
+                "this source serves a pipeline already; two would each get a part of its batches: "
+                "make one BigChunkSource for each pipeline"
+            )
+        options = self.options
+        if pipeline.max_batch_size != options.batch_size:
+            raise SourceError(
+                f"the pipeline has batch_size={pipeline.max_batch_size}, its source "
+                f"batch_size={options.batch_size}; define it with pydmed_dali.pipeline_def, or "
+                "pass **source.pipeline_options"
+            )
+        if pipeline.prefetch_queue_depth > options.prefetch_depth:
+            raise SourceError(
+                f"the pipeline has prefetch_queue_depth={pipeline.prefetch_queue_depth}, but the "
+                f"ring was made for {options.prefetch_depth}; give the source "
+                f"prefetch_depth={pipeline.prefetch_queue_depth}"
+            )
+        self._depth = pipeline.prefetch_queue_depth
+        self._pipeline = weakref.ref(pipeline)
+        _sources[pipeline] = self
+
+    def _next_pool(self) -> TensorListCPU:
+        """DALI's callback for the ring: always the same list, so nothing is copied."""
+        self._refuse_if_over()
+        return self._engine.images
+
+    def _next_batch(self) -> Batch:
+        """DALI's callback for a batch. A call that raises loses a batch in DALI, so after the first
+        failure nothing is delivered any more.
+        """
+        self._refuse_if_over()
+        try:
+            return self._engine.dealer.next_batch(self._depth)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self._failure = error
+            raise
+
+    def _refuse_if_over(self) -> None:
+        if self._closed:
+            raise SourceClosedError("the source was closed; make a new one to go on")
+        if isinstance(self._failure, Exception):
+            raise self._failure
+        if self._failure is not None:
+            raise SourceError(
+                f"the source was interrupted ({self._failure!r}) while a batch was put together; "
+                "make a new one, and load_state_dict to continue"
+            )
+
+
+def source_of(pipeline: Pipeline) -> BigChunkSource:
+    """The source that a pipeline was bound to; raises `SourceError` where there is none."""
+    source = _sources.get(pipeline)
+    if source is None:
+        raise SourceError("the pipeline has no BigChunkSource: it never called small_chunks()")
+    return source

@@ -1,0 +1,79 @@
+"""Every error that pydmed-dali raises on purpose.
+
+All derive from `PydmedError`; each also derives from the builtin that fits it, so that code written
+against the builtin keeps working.
+
+    PydmedError
+    ├── OptionError (ValueError)              an option of a source or command is out of its range
+    ├── DatasetError (ValueError)             a dataset that cannot be used: empty, labels missing
+    ├── StateError (ValueError)               a saved state belongs to another run
+    ├── SlideError (OSError)                  one slide, or one region of it, cannot be delivered
+    │   ├── SlideNotFoundError (FileNotFoundError)
+    │   ├── SlideFormatError (ValueError)     exists, but no reader opens it
+    │   ├── SlideScaleError (ValueError)      has no such level, no mpp, or no mpp that fine
+    │   └── SlideReadError                    opened, but a region cannot be read
+    ├── RingMemoryError (MemoryError)         the ring does not fit the memory that is free
+    ├── WorkerError (RuntimeError)            the loader processes cannot go on
+    │   └── WorkerTimeoutError (TimeoutError) a loader process did not answer in time
+    └── SourceError (RuntimeError)            a source is used against its rules
+        └── SourceClosedError                 ... after it was closed
+
+An error from a slide can cross from a worker to the parent, so these classes take their message as
+the only argument (which pickles as it is).
+"""
+
+
+class PydmedError(Exception):
+    """Base of every error raised on purpose by this package."""
+
+
+class OptionError(PydmedError, ValueError):
+    """An option is out of its range; the message says which range and what was given."""
+
+
+class DatasetError(PydmedError, ValueError):
+    """A dataset cannot be used as it is, e.g. a folder without slides or slides without a label."""
+
+
+class StateError(PydmedError, ValueError):
+    """A saved state does not belong to this source; the message lists what differs."""
+
+
+class SlideError(PydmedError, OSError):
+    """A slide, or a region of it, cannot be delivered."""
+
+
+class SlideNotFoundError(SlideError, FileNotFoundError):
+    """There is no file at the slide's path."""
+
+
+class SlideFormatError(SlideError, ValueError):
+    """The file exists, but no reader can open it as a slide."""
+
+
+class SlideScaleError(SlideError, ValueError):
+    """The slide does not have the level or the resolution that was asked for."""
+
+
+class SlideReadError(SlideError):
+    """The slide opened, but reading one of its regions failed."""
+
+
+class RingMemoryError(PydmedError, MemoryError):
+    """The ring needs more memory than is free; the message says which options to lower."""
+
+
+class WorkerError(PydmedError, RuntimeError):
+    """The loader processes cannot go on; the message names the worker, its end and its slide."""
+
+
+class WorkerTimeoutError(WorkerError, TimeoutError):
+    """A loader process did not start, or did not stop, within its deadline."""
+
+
+class SourceError(PydmedError, RuntimeError):
+    """A source was used against its rules, e.g. bound to two pipelines."""
+
+
+class SourceClosedError(SourceError):
+    """The source was closed and cannot deliver any more."""

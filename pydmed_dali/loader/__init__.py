@@ -1,0 +1,1 @@
+"""Loading: worker processes that fill the ring's slots, and the parent that directs them."""

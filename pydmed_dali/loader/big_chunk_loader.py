@@ -1,0 +1,31 @@
+"""How a worker opens a slide and reads a chunk of it: the place for a user's own format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydmed_dali.geometry import Point
+from pydmed_dali.slide.openslide_slide import OpenSlideSlide
+from pydmed_dali.slide.protocol import Pixels, Slide
+from pydmed_dali.slide.view import View, read_view
+
+
+class BigChunkLoader:
+    """Opens slides and reads chunks, in a worker process; subclass it for a format of your own.
+
+    An instance is pickled (by cloudpickle, so it may be defined in a script or a notebook) when the
+    source is made, and unpickled in every worker: keep files and caches out of it, and open them in
+    `open_slide`. Whatever a method raises counts as a slide, or region, that cannot be read.
+    """
+
+    def open_slide(self, path: Path) -> Slide:
+        """Open the slide at `path`; the worker keeps it open for a while and closes it."""
+        return OpenSlideSlide(path)
+
+    def extract_bigchunk(self, slide: Slide, view: View, origin: Point, out: Pixels) -> None:
+        """Fill `out`, (height, width, 3) uint8, with the pixels of `view` from `origin` on.
+
+        `origin` is in view pixels. `out` lies in the shared memory of the ring: fill it in place,
+        and keep no reference to it. Places outside the slide take its background colour.
+        """
+        read_view(slide, view, origin, out)

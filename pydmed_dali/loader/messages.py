@@ -1,0 +1,140 @@
+"""What the parent and a worker say to each other.
+
+    parent -> worker   Job, Job, ...                     ; the channel's end means: finish
+    worker -> parent   Hello, then per job: Started, and Loaded or Failed
+
+One channel a worker, with one writer at each end: a Unix socket of whole messages (SOCK_SEQPACKET),
+so that a process killed while it writes leaves either its message or nothing.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydmed_dali.errors import SlideError
+from pydmed_dali.geometry import Point, Size
+from pydmed_dali.plan.placement import Placer
+from pydmed_dali.plan.sampler import Candidate
+from pydmed_dali.ring.arena import Layout
+
+_LONGEST = 1 << 16
+_LONGEST_TRACEBACK = 1 << 14
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPlan:
+    """What every chunk of a source has in common."""
+
+    layout: Layout
+    """The arena's shape."""
+    placer: Placer
+    """Where chunks and crops lie."""
+    level: int | None
+    """The level to read, or None."""
+    mpp: float | None
+    """The resolution to read, in micrometres per pixel, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Handed to a worker once, when it starts."""
+
+    plan: ReadPlan
+    """What to read."""
+    loader: bytes
+    """The `BigChunkLoader`, pickled by cloudpickle."""
+    parent: int
+    """The parent's process id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Load one chunk into one slot."""
+
+    chunk: int
+    """Loading number; its slot follows from it."""
+    slot: int
+    """Slot of the ring: nobody else touches it until the job is answered."""
+    visit: int
+    """Number of the plan's visit, over all ranks."""
+    candidate: Candidate
+    """Which slide to take."""
+    path: Path
+    """That slide's file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The worker is ready for jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The worker began with a job."""
+
+    chunk: int
+    """Its loading number."""
+    at: float
+    """When, by the machine's monotonic clock (the same in all processes), in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The slot's pixels and its table of crops are complete."""
+
+    chunk: int
+    """Loading number."""
+    origin: Point
+    """The chunk's top left corner, in view pixels."""
+    size: Size
+    """What of the chunk lies on the slide, in view pixels."""
+    level: int
+    """The level of the file that was read."""
+    downsample: tuple[float, float]
+    """Level-0 pixels per view pixel (x, y)."""
+    mpp: tuple[float, float] | None
+    """Effective micrometres per view pixel (x, y)."""
+    reader: str
+    """The reader and its version."""
+    seconds: float
+    """Wall time of opening, reading and decoding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The chunk could not be loaded as asked."""
+
+    chunk: int
+    """Loading number."""
+    error: SlideError
+    """What went wrong, in words for the user."""
+    traceback: str
+    """The worker's traceback, for the log and as a cause."""
+    whole_slide: bool
+    """Whether no other place of the slide is worth trying."""
+
+
+Answer = Loaded | Failed
+FromWorker = Hello | Started | Loaded | Failed
+
+
+def send(channel: socket.socket, message: object) -> None:
+    """Send one message; raises OSError where the other end is gone."""
+    channel.send(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+
+
+def receive(channel: socket.socket) -> object | None:
+    """The next message, or None at the channel's end. Only our own processes write to a channel."""
+    try:
+        data = channel.recv(_LONGEST)
+    except ConnectionResetError:
+        return None
+    return pickle.loads(data) if data else None
+
+
+def shorten(text: str) -> str:
+    """The end of a traceback, within what a message holds."""
+    return text[-_LONGEST_TRACEBACK:]

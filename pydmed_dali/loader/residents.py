@@ -1,0 +1,216 @@
+"""The resident chunks: keeps the ring filled along the plan, and waits where a chunk is late."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from pydmed_dali.dataset import Dataset
+from pydmed_dali.errors import SlideError, SlideReadError, StateError
+from pydmed_dali.loader.messages import Answer, Failed, Job, Loaded
+from pydmed_dali.loader.pool import Pool
+from pydmed_dali.loader.statistics import Tally
+from pydmed_dali.plan.sampler import Candidate, Sampler
+from pydmed_dali.plan.window import Window
+from pydmed_dali.ring.arena import SharedArena
+from pydmed_dali.ring.slots import Slots
+
+logger = logging.getLogger("pydmed_dali.loader")
+
+_PATIENCE = 3600.0  # the pool's own deadlines are shorter; this only bounds one wait
+_MOST_SUBSTITUTIONS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A chunk that is ready in its slot."""
+
+    slot: int
+    visit: int
+    """The plan's visit, over all ranks."""
+    candidate: Candidate
+    loaded: Loaded
+
+
+class _Search:
+    """The way of one chunk along its candidates."""
+
+    def __init__(self, visit: int, candidates: Iterator[Candidate], skip: int) -> None:
+        self.visit = visit
+        self.place = -1
+        self.first: Candidate | None = None
+        self.present: Candidate
+        self._candidates = candidates
+        for _ in range(skip):
+            self._step()
+
+    def advance(self, bad_slides: Mapping[int, str]) -> bool:
+        """Go to the next candidate whose slide is not known to be bad; False at the end."""
+        while self._step():
+            if self.present.slide not in bad_slides:
+                return True
+        return False
+
+    def _step(self) -> bool:
+        candidate = next(self._candidates, None)
+        if candidate is None:
+            return False
+        self.place += 1
+        self.first = self.first or candidate
+        self.present = candidate
+        return True
+
+
+class Residents:
+    """Executes the plan: claims slots, has them filled, and lets batches wait for them.
+
+    All of it happens inside the source's calls, in the caller's thread: slots become free only
+    there. `on_ready` is called with each chunk that became ready.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        sampler: Sampler,
+        window: Window,
+        visit_of: Callable[[int], int],
+        arena: SharedArena,
+        pool: Pool,
+        on_ready: Callable[[Resident], None],
+        on_error: str,
+    ) -> None:
+        self._dataset, self._sampler, self._window = dataset, sampler, window
+        self._visit_of, self._arena, self._pool = visit_of, arena, pool
+        self._on_ready, self._on_error = on_ready, on_error
+        self._slots = Slots(arena.layout.slots)
+        self._searches: dict[int, _Search] = {}
+        self._substitutions: dict[int, int] = {}
+        self._forgotten = 0
+        self.bad_slides: dict[int, str] = {}
+        """Slides that are not tried again, with the reason."""
+        self.troubled_slides: dict[int, str] = {}
+        """Slides of which a region could not be read, with the first reason."""
+        self.tally = Tally()
+
+    def start_at(self, call: int) -> None:
+        """Begin with the batch of this call; only before the first `require`."""
+        self._slots.start_at(self._window.first_chunk(call))
+
+    def require(self, call: int, depth: int) -> float:
+        """Have every chunk ready that the batch of `call` can touch; seconds waited for them.
+
+        `depth` is the pipeline's prefetch depth: see `Window.oldest_in_use`.
+        """
+        oldest = self._window.oldest_in_use(call, depth)
+        while self._slots.is_loading_below(oldest):  # only where a finite run was ended early
+            self._take(self._pool.answers(_PATIENCE))
+        self._slots.retire(oldest)
+        last = self._window.last_chunk(call)
+        begun = time.monotonic()
+        self._dispatch(last)
+        self._take(self._pool.answers(0.0))
+        self._dispatch(last)
+        for chunk in range(self._window.first_chunk(call), last + 1):
+            while not self._slots.is_ready(chunk):
+                self._take(self._pool.answers(_PATIENCE))
+                self._dispatch(last)
+        return time.monotonic() - begun
+
+    def slot(self, chunk: int) -> int:
+        """The slot in which a chunk lives."""
+        return self._slots.slot(chunk)
+
+    def substitutions_from(self, first: int) -> dict[int, int]:
+        """For each chunk from `first` on that did not take its first candidate: the place of its
+        present one. Raises `StateError` where such chunks may have been forgotten.
+        """
+        if first < self._forgotten:
+            raise StateError(
+                f"a state from chunk {first} on was asked for, but what stood in for chunks before "
+                f"{self._forgotten} is forgotten; take the state of a later batch"
+            )
+        return {chunk: place for chunk, place in self._substitutions.items() if chunk >= first}
+
+    def restore(self, substitutions: Mapping[int, int], bad_slides: Mapping[int, str]) -> None:
+        """Take over what a saved run had found out; only before the first `require`."""
+        self._substitutions = dict(substitutions)
+        self.bad_slides = dict(bad_slides)
+
+    def _forget_old(self) -> None:
+        """Bound the memory of substitutions: the oldest are beyond any batch still in use."""
+        while len(self._substitutions) > _MOST_SUBSTITUTIONS:
+            chunk = next(iter(self._substitutions))
+            del self._substitutions[chunk]
+            self._forgotten = max(self._forgotten, chunk + 1)
+
+    def _dispatch(self, last: int) -> None:
+        """Give jobs to the pool: in the order of need, as far as slots and the pool have room."""
+        while self._slots.can_claim() and self._pool.has_room():
+            if not self._pool.reads_ahead and self._slots.next_chunk > last:
+                return
+            chunk, slot = self._slots.claim()
+            visit = self._visit_of(chunk)
+            skip = self._substitutions.get(chunk, 0)
+            self._searches[chunk] = _Search(visit, self._sampler.candidates(visit), skip)
+            self._submit_next(chunk, slot)
+
+    def _submit_next(self, chunk: int, slot: int) -> None:
+        search = self._searches[chunk]
+        if not search.advance(self.bad_slides):
+            raise self._nothing_left(search)
+        path = self._dataset.slides[search.present.slide].path
+        self._pool.submit(Job(chunk, slot, search.visit, search.present, path))
+
+    def _take(self, answers: list[Answer]) -> None:
+        for answer in answers:
+            if isinstance(answer, Failed):
+                self._pass_over(answer)
+            else:
+                self._publish(answer)
+
+    def _publish(self, loaded: Loaded) -> None:
+        search = self._searches.pop(loaded.chunk)
+        slot = self._slots.slot(loaded.chunk)
+        if search.place:
+            self._substitutions[loaded.chunk] = search.place
+            self._forget_old()
+        self._arena.mark_filled(slot)
+        self.tally.chunks_read += 1
+        self.tally.bytes_read += 3 * loaded.size.area
+        self.tally.decode_seconds += loaded.seconds
+        self.tally.reads_per_slide[search.present.slide] += 1
+        self._on_ready(Resident(slot, search.visit, search.present, loaded))
+        self._slots.publish(loaded.chunk)
+
+    def _pass_over(self, failed: Failed) -> None:
+        """A chunk could not be read: note it, say so once a slide, go to the next candidate."""
+        slide = self._searches[failed.chunk].present.slide
+        if self._on_error == "raise":
+            raise _with_cause(failed)
+        reason = str(failed.error)
+        if slide not in self.bad_slides and slide not in self.troubled_slides:
+            scope = "the slide is skipped" if failed.whole_slide else "another place is read"
+            logger.warning("%s; %s", reason, scope)
+            logger.debug("traceback in the worker:\n%s", failed.traceback)
+        (self.bad_slides if failed.whole_slide else self.troubled_slides).setdefault(slide, reason)
+        self._submit_next(failed.chunk, self._slots.slot(failed.chunk))
+
+    def _nothing_left(self, search: _Search) -> SlideError:
+        assert search.first is not None
+        patient = self._dataset.patients[search.first.patient]
+        label = "" if patient.label is None else f" with the label {patient.label!r}"
+        reasons = list(dict.fromkeys([*self.bad_slides.values(), *self.troubled_slides.values()]))
+        shown = "\n  ".join(reasons[:5])
+        return SlideReadError(
+            f"no slide{label} is left that can be read; {len(reasons)} failed:\n  {shown}"
+        )
+
+
+def _with_cause(failed: Failed) -> SlideError:
+    """The worker's error, with its traceback as the cause."""
+    error = failed.error
+    if failed.traceback:
+        error.__cause__ = RuntimeError(f"in the worker:\n{failed.traceback}")
+    return error

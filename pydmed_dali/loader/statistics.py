@@ -1,0 +1,76 @@
+"""What a source did so far, in numbers."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A snapshot of a source's work since it was made; see `BigChunkSource.stats`."""
+
+    batches: int
+    """Batches handed to DALI (which runs a few ahead of the training loop)."""
+    crops: int
+    """SmallChunks in them, padding of a last batch not counted."""
+    chunks_read: int
+    """BigChunks loaded into the ring."""
+    bytes_read: int
+    """Bytes of their decoded pixels."""
+    decode_seconds: float
+    """Time spent opening, reading and decoding them, summed over the workers."""
+    startup_seconds: float
+    """From the first request to the first batch: filling the ring's window."""
+    starved_seconds: float
+    """Time a later batch had to wait for a BigChunk: the loaders were too slow."""
+    running_seconds: float
+    """From the first batch until now."""
+    distinct_slides_per_batch: float
+    """Mean number of different slides in a batch."""
+    reads_per_slide: dict[Path, int]
+    """BigChunks read of each slide."""
+    slides_skipped: dict[Path, str]
+    """Slides that could not be read, wholly or in places, with the first reason."""
+    worker_deaths: int
+    """Loader processes that had to be replaced."""
+
+    @property
+    def starved_fraction(self) -> float:
+        """Share of the running time in which a batch waited for a BigChunk."""
+        return self.starved_seconds / self.running_seconds if self.running_seconds else 0.0
+
+    @property
+    def crops_per_second(self) -> float:
+        """SmallChunks per second of the running time."""
+        return self.crops / self.running_seconds if self.running_seconds else 0.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counters behind `Stats`, kept by the parent."""
+
+    batches: int = 0
+    crops: int = 0
+    chunks_read: int = 0
+    bytes_read: int = 0
+    decode_seconds: float = 0.0
+    startup_seconds: float = 0.0
+    starved_seconds: float = 0.0
+    requested_at: float | None = None
+    first_batch_at: float | None = None
+    slides_in_batches: int = 0
+    reads_per_slide: Counter[int] = field(default_factory=Counter)
+
+    def count_batch(self, crops: int, slides: int, waited: float) -> None:
+        """A batch was put together; `waited` seconds of that its chunks were awaited."""
+        self.batches += 1
+        self.crops += crops
+        self.slides_in_batches += slides
+        if self.first_batch_at is None:
+            self.first_batch_at = time.monotonic()
+            self.startup_seconds = waited
+        else:
+            self.starved_seconds += waited

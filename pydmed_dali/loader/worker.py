@@ -1,0 +1,74 @@
+"""The main program of a loader process: `python -m pydmed_dali.loader.worker CHANNEL ARENA SETUP`.
+
+The three arguments are descriptors: the channel to the parent, the arena's memory, and a file that
+holds the pickled `Setup`. A worker imports neither DALI nor torch nor CuPy, and ends by itself when
+its parent is gone or closes the channel.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+
+from pydmed_dali.loader.filler import Filler
+from pydmed_dali.loader.messages import Hello, Job, Setup, Started, receive, send
+from pydmed_dali.ring.arena import Arena
+
+
+def main(arguments: list[str]) -> None:
+    """Serve jobs until the channel ends."""
+    channel_descriptor, arena_descriptor, setup_descriptor = map(int, arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    faulthandler.enable()
+    # pread, because all workers share this descriptor's position
+    setup: Setup = pickle.loads(os.pread(setup_descriptor, os.fstat(setup_descriptor).st_size, 0))
+    os.close(setup_descriptor)
+    _end_with(setup.parent)
+    arena = Arena(setup.plan.layout, arena_descriptor)
+    os.close(arena_descriptor)
+    filler = Filler(setup.plan, pickle.loads(setup.loader), arena)
+    with socket.socket(fileno=channel_descriptor) as channel:
+        _serve(channel, filler)
+    filler.close()
+
+
+def _serve(channel: socket.socket, filler: Filler) -> None:
+    try:
+        send(channel, Hello())
+        while (job := receive(channel)) is not None:
+            assert isinstance(job, Job)
+            send(channel, Started(job.chunk, time.monotonic()))
+            send(channel, filler.fill(job))
+    except ConnectionError:
+        pass  # the parent closed the source while this worker was reading
+
+
+def _end_with(parent: int) -> None:
+    """End this process as soon as `parent` is gone, whatever it is doing then.
+
+    A watched descriptor of the process, because the channel's end is not enough: a child that the
+    user's program forked keeps the other end open. A thread, because a read can hang for ever.
+    """
+    try:
+        descriptor = os.pidfd_open(parent)
+    except ProcessLookupError:
+        os._exit(1)
+    if os.getppid() != parent:
+        os._exit(1)
+
+    def watch() -> None:
+        select.select([descriptor], [], [])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="pydmed-dali-parent-watch", daemon=True).start()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,100 @@
+"""Where a chunk lies on its slide, and where its crops lie in the chunk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydmed_dali.geometry import Point, Size
+from pydmed_dali.plan.random import Stream, uniform
+from pydmed_dali.plan.sampler import Candidate
+
+Positions = NDArray[np.int32]
+"""(R, 2) int32: (y, x) of each crop's top left corner in the chunk, in view pixels."""
+
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One chunk on its slide. All in view pixels."""
+
+    origin: Point
+    """The chunk's top left corner on the slide; on the file's tile borders where it can."""
+    size: Size
+    """What of the chunk lies on the slide; the rest is background and in no crop, unless the whole
+    slide is smaller than a crop."""
+    cell: Size
+    """Crops start in the first `cell` pixels of the chunk, each place as likely as any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placer:
+    """Places chunks and crops by area, as pure functions of the seed and the visit.
+
+    The places where a crop can start are parted among the cells of a grid, one chunk each, so that
+    every place belongs to exactly one cell. A cell is drawn in proportion to its places, and a crop
+    uniformly within it: all together, every crop of the slide is equally likely.
+
+    The visits of one slide walk over its cells by a Kronecker sequence with the golden ratio and a
+    random start: each visit by itself is distributed as said, and n visits together cover the slide
+    more evenly than independent draws (H. Niederreiter, "Random Number Generation and Quasi-Monte
+    Carlo Methods", SIAM 1992, chapter 3).
+    """
+
+    seed: int
+    chunk: Size
+    crop: Size
+
+    def place(self, extent: Size, tile: Size, candidate: Candidate, visit: int) -> Placement:
+        """The chunk of a visit on a slide of `extent` with tiles of `tile` (both view pixels)."""
+        columns = cell_borders(extent.width, self.crop.width, self.chunk.width, tile.width)
+        rows = cell_borders(extent.height, self.crop.height, self.chunk.height, tile.height)
+        places = np.outer(np.diff(rows), np.diff(columns)).ravel().cumsum()
+        drawn = int(self._quantile(candidate, visit) * float(places[-1]))
+        row, column = divmod(int(np.searchsorted(places, drawn, "right")), len(columns) - 1)
+        x, y = int(columns[column]), int(rows[row])
+        return Placement(
+            origin=Point(x, y),
+            size=Size(
+                min(self.chunk.width, extent.width - x), min(self.chunk.height, extent.height - y)
+            ),
+            cell=Size(int(columns[column + 1]) - x, int(rows[row + 1]) - y),
+        )
+
+    def crops(
+        self, placement: Placement, candidate: Candidate, visit: int, count: int
+    ) -> Positions:
+        """Where the `count` crops of a visit lie in its chunk."""
+        number = np.arange(2 * count, dtype=np.int64)
+        key = (self.seed, Stream.CROPS, visit, candidate.attempt)
+        drawn = uniform(*key, number).reshape(count, 2)
+        return (drawn * (placement.cell.height, placement.cell.width)).astype(np.int32)
+
+    def _quantile(self, candidate: Candidate, visit: int) -> float:
+        if candidate.attempt:
+            key = (self.seed, Stream.LOCATION, candidate.slide, candidate.attempt, visit)
+            return float(uniform(*key)[0])
+        start = float(uniform(self.seed, Stream.LOCATION, candidate.slide)[0])
+        return (start + candidate.turn * _GOLDEN_RATIO) % 1.0
+
+
+def cell_borders(extent: int, crop: int, chunk: int, tile: int) -> NDArray[np.int64]:
+    """Borders of the cells along one axis: cell i starts its crops in [borders[i], borders[i+1]).
+
+    A crop that starts in a cell lies whole inside the `chunk` pixels from the cell's start on, and
+    inside `extent`. Cells start on tile borders where a cell can hold a tile, and are as equal as
+    that allows. A slide smaller than a crop has the one place 0.
+    """
+    places = max(extent - crop + 1, 1)
+    most = chunk - crop + 1
+    step = tile if tile <= most else 1
+    count = -(-places // (most // step * step))
+    while True:
+        borders = np.arange(count + 1, dtype=np.int64) * places // count // step * step
+        borders[-1] = places
+        if np.diff(borders).max() <= most:
+            return borders
+        count += 1

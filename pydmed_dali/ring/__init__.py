@@ -1,0 +1,1 @@
+"""The ring: the memory in which chunks stay resident."""

@@ -1,0 +1,149 @@
+"""The host arena: one anonymous shared memory that every process of a source maps.
+
+Layout, in this order: the slots, each one chunk (height, width, 3) uint8, back to back; pad rows,
+which fill a DALI batch up to its length; and, from the next page on, each slot's table of crop
+positions, (R, 2) int32 (y, x).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import weakref
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from pydmed_dali.errors import RingMemoryError
+from pydmed_dali.geometry import Size
+from pydmed_dali.plan.placement import Positions
+from pydmed_dali.ring.memory import free_memory
+from pydmed_dali.slide.protocol import Pixels
+
+_CHANNELS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The shape of an arena: all that another process needs to map it."""
+
+    slots: int
+    """P: chunks that fit."""
+    chunk: Size
+    """Extent of a slot in pixels."""
+    pads: int
+    """Rows of pixels behind the slots."""
+    crops: int
+    """R: rows of a slot's table of crop positions."""
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of one slot."""
+        return self.chunk.area * _CHANNELS
+
+    @property
+    def tables_offset(self) -> int:
+        """Where the tables begin: the first page border behind the pixels."""
+        pixels = self.slots * self.chunk_bytes + self.pads * self.chunk.width * _CHANNELS
+        return -(-pixels // mmap.PAGESIZE) * mmap.PAGESIZE
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole arena."""
+        return self.tables_offset + self.slots * self.crops * 2 * np.dtype(np.int32).itemsize
+
+
+class Arena:
+    """A mapped arena. The parent creates it, workers open it by its descriptor.
+
+    The memory has no name, so nothing is left behind whatever happens to the processes; it does not
+    count against /dev/shm either. It is given back when the last mapping goes: DALI holds views of
+    it until it is done with them, so nothing unmaps it by force.
+    """
+
+    def __init__(self, layout: Layout, descriptor: int) -> None:
+        self.layout = layout
+        memory = mmap.mmap(descriptor, layout.nbytes)
+        # frombuffer keeps the mapping alive; an ndarray made with buffer= would leave DALI a
+        # dangling pointer.
+        whole = np.frombuffer(memory, np.uint8)
+        chunk, end = layout.chunk, layout.slots * layout.chunk_bytes
+        row = chunk.width * _CHANNELS
+        self._pixels = whole[:end]
+        self._pads = whole[end : end + layout.pads * row].reshape(-1, 1, chunk.width, _CHANNELS)
+        tables = whole[layout.tables_offset :].view(np.int32)
+        self.tables = tables.reshape(layout.slots, layout.crops, 2)
+        """(P, R, 2) int32: (y, x) of every crop of every slot, in the chunk's pixels."""
+
+    def chunk(self, slot: int) -> Pixels:
+        """The pixels of a slot, (height, width, 3)."""
+        return self.bands(1)[slot]
+
+    def table(self, slot: int) -> Positions:
+        """The crop positions of a slot, (R, 2)."""
+        table: Positions = self.tables[slot]
+        return table
+
+    def bands(self, slots: int) -> list[Pixels]:
+        """The slots in order, `slots` of them to an image, each (slots * height, width, 3)."""
+        size = slots * self.layout.chunk_bytes
+        pieces = [self._pixels[at : at + size] for at in range(0, len(self._pixels), size)]
+        return [piece.reshape(-1, self.layout.chunk.width, _CHANNELS) for piece in pieces]
+
+    def pads(self) -> list[Pixels]:
+        """The pad rows, each (1, width, 3)."""
+        return list(self._pads)
+
+
+class SharedArena:
+    """The parent's end: makes the memory, holds its descriptor, accounts for it."""
+
+    _live: ClassVar[weakref.WeakSet[SharedArena]] = weakref.WeakSet()
+
+    def __init__(self, layout: Layout) -> None:
+        _refuse_overrun(layout, sum(arena.untouched_bytes for arena in self._live))
+        descriptor = os.memfd_create("pydmed-dali", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(descriptor, layout.nbytes)
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self.layout = layout
+        self.descriptor = descriptor
+        self._filled: set[int] = set()
+        self._finalizer = weakref.finalize(self, os.close, descriptor)
+        self._live.add(self)
+
+    def mark_filled(self, slot: int) -> None:
+        """Note that a slot's memory is taken: before its first use it is only promised."""
+        self._filled.add(slot)
+
+    @property
+    def untouched_bytes(self) -> int:
+        """Bytes promised to slots that were never filled: not yet missing from free memory."""
+        return (self.layout.slots - len(self._filled)) * self.layout.chunk_bytes
+
+    def close(self) -> None:
+        """Let go of the memory; it is freed once every mapping and DALI's views of it are gone."""
+        self._finalizer()
+        self._live.discard(self)
+
+
+def _refuse_overrun(layout: Layout, promised: int) -> None:
+    """Raise where the ring would overrun the memory: later that is a SIGKILL without a word."""
+    free = free_memory() - promised
+    if layout.nbytes > free:
+        raise RingMemoryError(
+            f"the ring needs {_gib(layout.nbytes)} ({layout.slots} chunks of {layout.chunk} "
+            f"pixels), but {_gib(max(free, 0))} are free here"
+            + (f", with {_gib(promised)} promised to other sources" if promised else "")
+            + "; lower chunk_size, resident, batch_size or num_workers"
+        )
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB"

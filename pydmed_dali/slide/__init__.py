@@ -1,0 +1,1 @@
+"""Slides: what a reader offers, the readers, and slides made for tests and demonstrations."""

@@ -1,0 +1,147 @@
+"""The reader that opens everything: OpenSlide, the reference that others are compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openslide
+
+from pydmed_dali.errors import SlideFormatError, SlideNotFoundError, SlideReadError
+from pydmed_dali.geometry import Point, Size
+from pydmed_dali.slide.protocol import WHITE, Pixels, SlideFacts
+
+_ROWS = 1024  # rows read at once: OpenSlide hands out RGBA, a third more than the slot holds
+_CACHE_BYTES = 32 * 2**20  # for tiles on the seam of two bands; a chunk is read once, so no more
+
+
+READER = f"openslide {openslide.__library_version__}"
+"""The reader's name and the version of its library: it decides pixels, so states keep it."""
+
+
+class OpenSlideSlide:
+    """A slide read through openslide-python; implements the `Slide` protocol.
+
+    Where a level's downsample is no integer, OpenSlide interpolates between pixels, because a
+    level-0 location falls between two of that level's pixels: such reads are equal to OpenSlide's
+    own, but not to the file's pixels.
+
+    Raises `SlideNotFoundError` when the file is missing, `SlideFormatError` when OpenSlide cannot
+    open it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if not path.exists():
+            raise SlideNotFoundError(f"{path}: there is no such file")
+        try:
+            self._slide = openslide.OpenSlide(path)
+        except (openslide.OpenSlideError, OSError) as error:
+            raise SlideFormatError(
+                f"{path}: OpenSlide cannot open it ({error}); {_file_hint(path)}"
+            ) from error
+        try:
+            self._slide.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
+            self._facts = _facts(self._slide)
+        except Exception as error:
+            self._slide.close()
+            raise SlideFormatError(f"{path}: its properties cannot be used ({error})") from error
+
+    @property
+    def path(self) -> Path:
+        """The file that was opened."""
+        return self._path
+
+    @property
+    def facts(self) -> SlideFacts:
+        """What the file says of itself."""
+        return self._facts
+
+    def read_into(self, out: Pixels, location: Point, level: int) -> None:
+        """See `Slide.read_into`."""
+        height, width = out.shape[:2]
+        downsample = self._facts.level_downsamples[level]
+        # Bands only where they start on whole level-0 pixels: else each would be shifted by itself.
+        rows = _ROWS if downsample.is_integer() else height
+        for top in range(0, height, rows):
+            band = out[top : top + rows]
+            y = location.y + round(top * downsample)
+            try:
+                image = self._slide.read_region((location.x, y), level, (width, band.shape[0]))
+            except (openslide.OpenSlideError, OSError, ValueError) as error:
+                raise SlideReadError(
+                    f"{self._path}: OpenSlide cannot read {width}x{band.shape[0]} pixels of level "
+                    f"{level} at ({location.x}, {y}) in level 0 ({error})"
+                ) from error
+            _flatten(np.asarray(image), self._facts.background, band)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._slide.close()
+
+
+def _flatten(rgba: Pixels, background: tuple[int, int, int], out: Pixels) -> None:
+    """Lay `rgba` (height, width, 4) over the background colour, into `out` (height, width, 3)."""
+    alpha = rgba[..., 3]
+    out[:] = rgba[..., :3]
+    if alpha.min() == 255:
+        return
+    clear = alpha < 255
+    weight = alpha[clear].astype(np.uint16)[:, None]
+    ground = np.asarray(background, np.uint16) * (255 - weight)
+    out[clear] = (rgba[clear][:, :3] * weight + ground + 127) // 255
+
+
+def _facts(slide: openslide.OpenSlide) -> SlideFacts:
+    properties = slide.properties
+    return SlideFacts(
+        level_dimensions=tuple(Size(*size) for size in slide.level_dimensions),
+        level_downsamples=tuple(float(value) for value in slide.level_downsamples),
+        tile_sizes=tuple(_tile(properties, level) for level in range(slide.level_count)),
+        mpp=_mpp(properties),
+        objective_power=_number(properties, openslide.PROPERTY_NAME_OBJECTIVE_POWER),
+        background=_background(properties),
+        vendor=properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"),
+        reader=READER,
+    )
+
+
+def _tile(properties: Any, level: int) -> Size | None:
+    width = properties.get(f"openslide.level[{level}].tile-width")
+    height = properties.get(f"openslide.level[{level}].tile-height")
+    return Size(int(width), int(height)) if width and height else None
+
+
+def _mpp(properties: Any) -> tuple[float, float] | None:
+    x = _number(properties, openslide.PROPERTY_NAME_MPP_X)
+    y = _number(properties, openslide.PROPERTY_NAME_MPP_Y)
+    return (x, y) if x and y else None
+
+
+def _number(properties: Any, name: str) -> float | None:
+    """A positive, finite number, or None: scanners also write 0, nothing, or a comma."""
+    try:
+        value = float(str(properties[name]).replace(",", "."))
+    except (KeyError, ValueError):
+        return None
+    return value if 0 < value < float("inf") else None
+
+
+def _background(properties: Any) -> tuple[int, int, int]:
+    colour = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "").lstrip("#")
+    if len(colour) != 6:
+        return WHITE
+    red, green, blue = bytes.fromhex(colour)
+    return (red, green, blue)
+
+
+def _file_hint(path: Path) -> str:
+    """What else the file may be: a common reason, or its size."""
+    if path.is_dir():
+        return "it is a folder"
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer: fetch the slide itself with `git lfs pull`"
+    return f"the file has {path.stat().st_size} bytes"

@@ -1,0 +1,76 @@
+"""What a slide reader offers, and what is known of a slide once it is open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydmed_dali.geometry import Point, Size
+
+Pixels = NDArray[np.uint8]
+"""Image pixels, (height, width, 3) uint8 RGB."""
+
+WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True, slots=True)
+class SlideFacts:
+    """What a plan needs to know of one slide: small, picklable, read from the file once."""
+
+    level_dimensions: tuple[Size, ...]
+    """Width and height of each level in its own pixels, finest first."""
+    level_downsamples: tuple[float, ...]
+    """Level-0 pixels per pixel of each level; the first is 1.0."""
+    tile_sizes: tuple[Size | None, ...]
+    """The file's storage cell at each level, None where the format does not tell."""
+    mpp: tuple[float, float] | None
+    """Micrometres per level-0 pixel (x, y), None where the file does not tell."""
+    objective_power: float | None
+    """The objective's magnification, for display only."""
+    background: tuple[int, int, int]
+    """RGB of places that were not scanned."""
+    vendor: str
+    """The format as the reader names it, e.g. `aperio`."""
+    reader: str
+    """The reader and its version, e.g. `openslide 4.0.1`."""
+
+    @property
+    def dimensions(self) -> Size:
+        """Width and height in level-0 pixels."""
+        return self.level_dimensions[0]
+
+
+@runtime_checkable
+class Slide(Protocol):
+    """An open slide. Used by one thread of one process: opened, read any number of times, closed.
+
+    A reader is made by the process that reads (a loader worker, or the caller with
+    `num_workers=0`); nothing of it crosses to another process but `facts`.
+    """
+
+    @property
+    def path(self) -> Path:
+        """The file that was opened."""
+        ...
+
+    @property
+    def facts(self) -> SlideFacts:
+        """What the file says of itself."""
+        ...
+
+    def read_into(self, out: Pixels, location: Point, level: int) -> None:
+        """Fill `out` with the region of `level` whose top left corner lies at `location`.
+
+        `out` is (height, width, 3) uint8 RGB and may be a strided view; `location` is in level-0
+        pixels and may lie outside the slide. Places outside the scan take `facts.background`.
+        Raises `SlideReadError`, after which `out` holds undefined pixels.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file. Reading afterwards is an error; closing again is not."""
+        ...

@@ -1,0 +1,141 @@
+"""The view of a slide that is cut into chunks: a level, or a level resampled to an mpp."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pydmed_dali.errors import SlideScaleError
+from pydmed_dali.geometry import Point, Size
+from pydmed_dali.slide.protocol import Pixels, Slide, SlideFacts
+
+MPP_TOLERANCE = 0.05
+"""A level whose mpp is this close (relative) to the requested one serves as it is."""
+
+_BAND = 512  # output rows resampled at once: bounds the memory of a chunk that is read finer
+_MARGIN = 4  # source rows per step of the scale that the resampling filter may look beyond a band
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One slide at one resolution. Its pixels are those of chunks and crops."""
+
+    level: int
+    """The level of the file that is read."""
+    scale: tuple[float, float]
+    """Pixels of that level per view pixel (x, y): 1.0 where the level serves as it is."""
+    dimensions: Size
+    """Extent of the whole slide in view pixels."""
+    downsample: tuple[float, float]
+    """Level-0 pixels per view pixel (x, y)."""
+    tile: Size
+    """The file's storage cell in view pixels; 1x1 where it is unknown or the level is resampled."""
+    mpp: tuple[float, float] | None
+    """Micrometres per view pixel (x, y): the effective one. None where the file does not tell."""
+
+    @property
+    def is_level(self) -> bool:
+        """Whether a level of the file serves as it is."""
+        return self.scale == (1.0, 1.0)
+
+    def location(self, origin: Point) -> Point:
+        """The level-0 pixel of a place given in view pixels."""
+        return Point(round(origin.x * self.downsample[0]), round(origin.y * self.downsample[1]))
+
+
+def choose_view(facts: SlideFacts, path: Path, level: int | None, mpp: float | None) -> View:
+    """The view for a level, or for a resolution in micrometres per pixel; give one of the two.
+
+    For `mpp`, a level within 5% serves as it is; otherwise the nearest finer level is to be
+    resampled. Raises `SlideScaleError` for a level that the slide does not have, for an mpp finer
+    than it has, and for an mpp where the file tells none.
+    """
+    if mpp is None:
+        return _level_view(facts, path, 0 if level is None else level)
+    if facts.mpp is None:
+        raise SlideScaleError(
+            f"{path}: mpp={mpp} was asked for, but the file does not tell its micrometres per "
+            f"pixel; ask for level=0..{len(facts.level_downsamples) - 1} instead"
+        )
+    finest = math.sqrt(facts.mpp[0] * facts.mpp[1])
+    for number, downsample in enumerate(facts.level_downsamples):
+        if abs(finest * downsample / mpp - 1) <= MPP_TOLERANCE:
+            return _level_view(facts, path, number)
+    if finest > mpp:
+        raise SlideScaleError(
+            f"{path}: mpp={mpp} was asked for, but the finest level has {finest:.4g} micrometres "
+            f"per pixel; ask for mpp >= {finest:.4g}"
+        )
+    finer = max(n for n, d in enumerate(facts.level_downsamples) if finest * d < mpp)
+    return _resampled_view(facts, finer, mpp)
+
+
+def read_view(slide: Slide, view: View, origin: Point, out: Pixels) -> None:
+    """Fill `out` (height, width, 3) with the view's pixels from `origin` (view pixels) on.
+
+    Places outside the slide take the background colour. Resampling is Pillow's box filter, computed
+    in bands of rows so that a coarse view of a fine level does not hold the whole of it.
+    """
+    if view.is_level:
+        slide.read_into(out, view.location(origin), view.level)
+        return
+    for top in range(0, out.shape[0], _BAND):
+        _resample_band(slide, view, Point(origin.x, origin.y + top), out[top : top + _BAND])
+
+
+def _level_view(facts: SlideFacts, path: Path, level: int) -> View:
+    count = len(facts.level_downsamples)
+    if not 0 <= level < count:
+        raise SlideScaleError(
+            f"{path}: level {level} was asked for, but the slide has levels 0..{count - 1} "
+            f"({', '.join(map(str, facts.level_dimensions))})"
+        )
+    downsample = facts.level_downsamples[level]
+    mpp = None if facts.mpp is None else (facts.mpp[0] * downsample, facts.mpp[1] * downsample)
+    return View(
+        level=level,
+        scale=(1.0, 1.0),
+        dimensions=facts.level_dimensions[level],
+        downsample=(downsample, downsample),
+        tile=facts.tile_sizes[level] or Size(1, 1),
+        mpp=mpp,
+    )
+
+
+def _resampled_view(facts: SlideFacts, level: int, mpp: float) -> View:
+    assert facts.mpp is not None
+    downsample = facts.level_downsamples[level]
+    scale = (mpp / (facts.mpp[0] * downsample), mpp / (facts.mpp[1] * downsample))
+    size = facts.level_dimensions[level]
+    return View(
+        level=level,
+        scale=scale,
+        dimensions=Size(max(int(size.width / scale[0]), 1), max(int(size.height / scale[1]), 1)),
+        downsample=(downsample * scale[0], downsample * scale[1]),
+        tile=Size(1, 1),
+        mpp=(mpp, mpp),
+    )
+
+
+def _resample_band(slide: Slide, view: View, origin: Point, out: Pixels) -> None:
+    """Read the source of one band with a margin for the filter, and resample it into `out`."""
+    height, width = out.shape[:2]
+    box = (
+        origin.x * view.scale[0],
+        origin.y * view.scale[1],
+        (origin.x + width) * view.scale[0],
+        (origin.y + height) * view.scale[1],
+    )
+    margin = math.ceil(_MARGIN * max(view.scale))
+    left, top = math.floor(box[0]) - margin, math.floor(box[1]) - margin
+    right, bottom = math.ceil(box[2]) + margin, math.ceil(box[3]) + margin
+    source = np.empty((bottom - top, right - left, 3), np.uint8)
+    downsample = slide.facts.level_downsamples[view.level]
+    slide.read_into(source, Point(round(left * downsample), round(top * downsample)), view.level)
+    moved = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+    image = Image.fromarray(source).resize((width, height), Image.Resampling.BOX, box=moved)
+    out[:] = np.asarray(image)
