@@ -31,7 +31,10 @@ from pydmed_dali.plan.random import mix
 
 _MOST_WORKERS = 8
 
-_sources: weakref.WeakKeyDictionary[Pipeline, BigChunkSource] = weakref.WeakKeyDictionary()
+# Weak in both directions: the pipeline itself keeps its source, and a failed source its failure,
+# whose traceback keeps the pipeline.
+_sources: weakref.WeakKeyDictionary[Pipeline, weakref.ref[BigChunkSource]]
+_sources = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +318,7 @@ class BigChunkSource:
             )
         self._depth = pipeline.prefetch_queue_depth
         self._pipeline = weakref.ref(pipeline)
-        _sources[pipeline] = self
+        _sources[pipeline] = weakref.ref(self)
 
     def _next_pool(self) -> TensorListCPU:
         """DALI's callback for the ring: always the same list, so nothing is copied."""
@@ -349,7 +352,8 @@ class BigChunkSource:
 
 def source_of(pipeline: Pipeline) -> BigChunkSource:
     """The source that a pipeline was bound to; raises `SourceError` where there is none."""
-    source = _sources.get(pipeline)
+    reference = _sources.get(pipeline)
+    source = reference() if reference else None
     if source is None:
         raise SourceError("the pipeline has no BigChunkSource: it never called small_chunks()")
     return source

@@ -241,20 +241,20 @@ class WorkerPool:
 
     def _replace(self, worker: WorkerProcess, ending: str) -> None:
         """Put a new worker in the place of one that has ended, and see to its jobs."""
-        jobs, path = list(worker.jobs), str(worker.jobs[0].path) if worker.jobs else None
+        jobs = list(worker.jobs)
+        path = str(jobs[0].path) if jobs and worker.ready else None
         death = Death(str(worker), ending, path)
         self.deaths.append(death)
         worker.release()
         del self._workers[worker.number]
+        self._refuse_flapping(worker, death)
         where = f" while reading {path}" if path else " while it had nothing to do"
         logger.warning("%s %s%s; it is replaced", worker, ending, where)
-        self._refuse_flapping(worker, death)
         self._start(worker.number)
-        for position, job in enumerate(jobs):
-            if position == 0 and worker.ready and self._is_fatal(job):
-                self._pending.append(_fatal(job, death))
-            else:
-                self._workers[worker.number].give(job)
+        if jobs and self._is_fatal(jobs[0]):
+            self._pending.append(_fatal(jobs.pop(0), death))
+        for job in jobs:
+            self._workers[worker.number].give(job)
 
     def _refuse_flapping(self, worker: WorkerProcess, death: Death) -> None:
         if not worker.ready:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import SlideError, SlideReadError, StateError
@@ -133,10 +134,13 @@ class Residents:
             )
         return {chunk: place for chunk, place in self._substitutions.items() if chunk >= first}
 
-    def restore(self, substitutions: Mapping[int, int], bad_slides: Mapping[int, str]) -> None:
-        """Take over what a saved run had found out; only before the first `require`."""
-        self._substitutions = dict(substitutions)
-        self.bad_slides = dict(bad_slides)
+    def restore(self, substitutions: Mapping[Any, Any], bad_slides: Mapping[Any, str]) -> None:
+        """Take over what a saved run had found out; only before the first `require`.
+
+        Numbers may come as strings, as JSON writes the keys of an object.
+        """
+        self._substitutions = {int(chunk): int(place) for chunk, place in substitutions.items()}
+        self.bad_slides = {int(slide): str(reason) for slide, reason in bad_slides.items()}
 
     def _forget_old(self) -> None:
         """Bound the memory of substitutions: the oldest are beyond any batch still in use."""

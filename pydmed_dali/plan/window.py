@@ -35,6 +35,9 @@ class Window:
     An endless run has a ramp: its first S-1 chunks give fewer than R crops. In a finite run of J
     chunks every chunk gives exactly R, because the window wraps around: the run loads J+S-1 chunks,
     of which the last S-1 are the first ones again.
+
+    A batch mixes all S chunks where S divides R and N; otherwise at least half of min(N, S, R),
+    because a batch can meet a round in which not every chunk has a crop left to give.
     """
 
     resident: int

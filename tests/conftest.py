@@ -1,0 +1,72 @@
+"""Fixtures, and the rule that no test leaves a process or shared memory behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pydmed_dali import Dataset, Size
+from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+
+_SECONDS = 10.0
+_MAPPING = "memfd:pydmed-dali"
+COORDINATE_SIZE = Size(1536, 1280)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """After each test: no child process and no mapping of a ring, within a deadline."""
+    shared = set(os.listdir("/dev/shm"))
+    yield
+    until = time.monotonic() + _SECONDS
+    while (left := _left_behind()) and time.monotonic() < until:
+        gc.collect()
+        time.sleep(0.01)
+    assert not left
+    assert set(os.listdir("/dev/shm")) <= shared
+
+
+def _left_behind() -> list[str]:
+    children = [f"process {child}" for child in psutil.Process().children(recursive=True)]
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return children + [line for line in maps if _MAPPING in line]
+
+
+@pytest.fixture(scope="session")
+def real_slides() -> Path:
+    """The folder of real slides, which the project does not ship."""
+    named = os.environ.get("PYDMED_DALI_TEST_SLIDES")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "slides"
+    if not folder.is_dir():
+        pytest.skip(f"no real slides at {folder}; set PYDMED_DALI_TEST_SLIDES to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def coordinate_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six coordinate slides with three levels, in two classes."""
+    folder = tmp_path_factory.mktemp("coordinates")
+    for number in range(6):
+        target = folder / ("even", "odd")[number % 2] / f"slide-{number}.tif"
+        target.parent.mkdir(exist_ok=True)
+        write_coordinate_slide(target, COORDINATE_SIZE, levels=3, mpp=0.5)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def coordinates(coordinate_folder: Path) -> Dataset:
+    """The dataset of the coordinate slides."""
+    return Dataset.from_folder(coordinate_folder, label=lambda path: path.parent.name)
+
+
+@pytest.fixture(scope="session")
+def coordinate_extents() -> dict[int, Size]:
+    """The size of each level of the coordinate slides."""
+    width, height = COORDINATE_SIZE.width, COORDINATE_SIZE.height
+    return {level: Size(width >> level, height >> level) for level in range(3)}

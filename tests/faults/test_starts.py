@@ -1,0 +1,101 @@
+"""Workers start from wherever a user's program comes from, and load no more than they need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.faults.programs import PREAMBLE, SECONDS, run
+
+USE = """
+with make() as source:
+    batches = list(loader_of(source))
+print("batches", len(batches), tuple(batches[0]["image"].shape))
+"""
+EXPECTED = "batches 10 (8, 64, 64, 3)"
+
+
+def test_a_script_without_a_main_guard(tmp_path: Path, coordinate_folder: Path) -> None:
+    code, out, errors = run(tmp_path / "train.py", USE, coordinate_folder)
+    assert (code, out.strip(), errors) == (0, EXPECTED, "")
+
+
+def test_a_script_on_standard_input(coordinate_folder: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-", str(coordinate_folder)],
+        input=PREAMBLE + USE,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, EXPECTED, "")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_a_notebook(coordinate_folder: Path, tmp_path: Path) -> None:
+    """With a loader class that is defined in the notebook: it travels by cloudpickle."""
+    cells = [
+        f"import sys; sys.argv = ['notebook', {str(coordinate_folder)!r}]\n" + PREAMBLE,
+        "from pydmed_dali import BigChunkLoader\n"
+        "class Mine(BigChunkLoader):\n"
+        "    def extract_bigchunk(self, slide, view, origin, out):\n"
+        "        out[:] = 77",
+        "with make(loader=Mine()) as source:\n"
+        "    batch = next(iter(loader_of(source)))\n"
+        "print('value', batch['image'].unique().tolist())",
+    ]
+    v4: Any = nbformat.v4
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    assert notebook.cells[-1].outputs[0]["text"] == "value [77]\n"
+
+
+def test_a_loader_class_of_the_users_script(tmp_path: Path, coordinate_folder: Path) -> None:
+    body = """
+from pydmed_dali import BigChunkLoader
+class Mine(BigChunkLoader):
+    def extract_bigchunk(self, slide, view, origin, out):
+        out[:] = 42
+with make(loader=Mine()) as source:
+    print(next(iter(loader_of(source)))["image"].unique().tolist())
+"""
+    code, out, errors = run(tmp_path / "train.py", body, coordinate_folder)
+    assert (code, out.strip(), errors) == (0, "[42]", "")
+
+
+def test_a_module_beside_the_script_that_bears_a_library_name(
+    tmp_path: Path, coordinate_folder: Path
+) -> None:
+    """The folder a program is started in is not on its workers' import path."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "numpy.py").write_text("raise RuntimeError('the wrong numpy')")
+    script = tmp_path / "elsewhere" / "train.py"
+    script.write_text(PREAMBLE + USE)
+    done = subprocess.run(
+        [sys.executable, str(script), str(coordinate_folder)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, EXPECTED), done.stderr
+
+
+def test_a_worker_imports_neither_dali_nor_torch_nor_cupy() -> None:
+    program = (
+        "import sys, pydmed_dali.loader.worker\n"
+        "print(sorted({'torch', 'nvidia', 'cupy', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS, check=True
+    )
+    assert done.stdout.strip() == "[]"

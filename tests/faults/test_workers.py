@@ -1,0 +1,110 @@
+"""Workers that die or hang: replaced, their chunks read again, the data the same."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator
+from pydmed_dali.errors import WorkerError
+from pydmed_dali.pipelines.basic import basic
+from tests.faults.loaders import EndsAlways, EndsAtOnce, Misbehaving
+from tests.support import NAMES, sum_up, take
+
+OPTIONS: dict[str, Any] = {
+    "chunk_size": 256,
+    "crop_size": 64,
+    "batch_size": 8,
+    "resident": 3,
+    "crops_per_chunk": 8,
+    "num_workers": 2,
+}
+
+
+def healthy(dataset: Dataset, batches: int = 20) -> Any:
+    with BigChunkSource(dataset, **OPTIONS) as source:
+        return sum_up(take(source, batches))
+
+
+DEADLY = ["sys.exit", "os._exit", "SIGKILL", "SIGSEGV", "SIGTERM", "hang"]
+
+
+@pytest.mark.parametrize("deed", DEADLY)
+def test_a_worker_that_dies_is_replaced_and_its_chunk_is_read_again(
+    coordinates: Dataset, tmp_path: Path, deed: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = Misbehaving(tmp_path, deed, "slide-2.tif")
+    with BigChunkSource(coordinates, **OPTIONS, loader=loader, read_timeout=2) as source:
+        outputs = sum_up(take(source, 20))
+        stats = source.stats()
+    np.testing.assert_array_equal(outputs["image"], healthy(coordinates)["image"])
+    assert stats.worker_deaths == 1
+    assert not stats.slides_skipped
+    (message,) = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    assert "slide-2.tif" in message and "replaced" in message
+    if deed.startswith("SIG"):
+        assert deed in message
+
+
+@pytest.mark.parametrize("deed", DEADLY)
+def test_a_slide_that_kills_two_workers_is_skipped(
+    coordinates: Dataset, tmp_path: Path, deed: str
+) -> None:
+    loader = Misbehaving(tmp_path, deed, "slide-2.tif", always=True)
+    with BigChunkSource(coordinates, **OPTIONS, loader=loader, read_timeout=1) as source:
+        crops = [c for b in take(source, 20) for c in source.describe(b["info"])]
+        stats = source.stats()
+    assert {c.record.path.name for c in crops} == {f"slide-{n}.tif" for n in (0, 1, 3, 4, 5)}
+    (reason,) = stats.slides_skipped.values()
+    assert "2 workers ended while reading it" in reason
+    assert 2 <= stats.worker_deaths <= 4
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_read_that_raises_is_replaced_by_another_place(
+    coordinates: Dataset, tmp_path: Path, num_workers: int
+) -> None:
+    loader = Misbehaving(tmp_path, "raise", "slide-2.tif")
+    options = {**OPTIONS, "num_workers": num_workers}
+    with BigChunkSource(coordinates, **options, loader=loader) as source:
+        crops = [c for b in take(source, 20) for c in source.describe(b["info"])]
+        assert "RuntimeError('a defect')" in next(iter(source.stats().slides_skipped.values()))
+    substituted = {c.record.path.name for c in crops if c.substituted}
+    assert substituted == {"slide-2.tif"}
+
+
+def test_workers_killed_from_outside_between_batches(coordinates: Dataset) -> None:
+    """As the kernel does when memory runs out, in the middle of a run."""
+    with BigChunkSource(coordinates, **OPTIONS) as source:
+        batches = []
+        loader = SmallChunkIterator(basic(source), NAMES, batches_per_epoch=20)
+        for number, batch in enumerate(loader):
+            batches.append(batch)
+            if number % 5 == 4:
+                psutil.Process().children()[0].kill()
+        deaths = source.stats().worker_deaths
+    np.testing.assert_array_equal(sum_up(batches)["image"], healthy(coordinates)["image"])
+    assert 3 <= deaths <= 4
+
+
+def test_workers_that_cannot_start_end_the_run_with_words(coordinates: Dataset) -> None:
+    with (
+        BigChunkSource(coordinates, **OPTIONS, loader=EndsAtOnce()) as source,
+        pytest.raises(WorkerError, match=r"worker \d \(pid \d+\) ended with exit code 9 before"),
+    ):
+        take(source, 1)
+
+
+def test_when_every_slide_kills_its_reader_the_run_ends_with_a_report(
+    coordinates: Dataset,
+) -> None:
+    with (
+        BigChunkSource(coordinates, **OPTIONS, loader=EndsAlways()) as source,
+        pytest.raises(OSError, match=r"(?s)no slide .*is left that can be read.*SIGKILL"),
+    ):
+        take(source, 1)

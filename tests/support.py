@@ -1,0 +1,72 @@
+"""What several tests share: small slides, running a source, and the truth to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openslide
+import torch
+from numpy.typing import NDArray
+
+from pydmed_dali import BigChunkSource, Dataset, Info, Point, Size, SmallChunk, SmallChunkIterator
+from pydmed_dali.pipelines.basic import basic
+from pydmed_dali.slide.coordinate_slides import coordinate_pixels
+
+NAMES = ["image", "label", "info"]
+WHITE = 255
+
+Batch = dict[str, torch.Tensor]
+
+
+def take(source: BigChunkSource, batches: int, **options: Any) -> list[Batch]:
+    """The first batches of a source through the basic pipeline."""
+    loader = SmallChunkIterator(basic(source, **options), NAMES)
+    return list(first(loader, batches))
+
+
+def first(loader: SmallChunkIterator, batches: int) -> Iterator[Batch]:
+    """Batches over the borders of epochs."""
+    while True:
+        for batch in loader:
+            if not batches:
+                return
+            batches -= 1
+            yield batch
+
+
+def sum_up(batches: list[Batch]) -> dict[str, NDArray[Any]]:
+    """The batches' outputs, one after the other."""
+    return {name: np.concatenate([batch[name].numpy() for batch in batches]) for name in NAMES}
+
+
+def assert_coordinates(batch: Batch, extents: dict[int, Size], downsample: int = 2) -> None:
+    """Every pixel of every crop of a coordinate slide is the one that `info` names.
+
+    `extents` gives the size of each level; beyond it the background is expected.
+    """
+    for image, row in zip(batch["image"].numpy(), batch["info"].numpy(), strict=True):
+        level = int(row[Info.LEVEL])
+        place = Point(*(int(row[c]) // downsample**level for c in (Info.X, Info.Y)))
+        assert place.x * downsample**level == row[Info.X], "not on a pixel of the level"
+        expected = coordinate_pixels(place, Size(image.shape[1], image.shape[0]), level)
+        expected[max(extents[level].height - place.y, 0) :] = WHITE
+        expected[:, max(extents[level].width - place.x, 0) :] = WHITE
+        np.testing.assert_array_equal(image, expected)
+
+
+def read_directly(crop: SmallChunk) -> NDArray[np.uint8]:
+    """The crop as OpenSlide reads it at the place that its description names."""
+    with openslide.OpenSlide(crop.record.path) as slide:
+        place = (crop.location.x, crop.location.y)
+        image = slide.read_region(place, crop.level, (crop.size.width, crop.size.height))
+    rgba = np.asarray(image).astype(np.uint16)
+    alpha = rgba[..., 3:]
+    return ((rgba[..., :3] * alpha + WHITE * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def folder_dataset(folder: Path) -> Dataset:
+    """One patient per slide, labelled by the folder the slide lies in."""
+    return Dataset.from_folder(folder, label=lambda path: path.parent.name)

@@ -1,0 +1,248 @@
+"""The command line: what each command prints, and its exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+from pydmed_dali import __version__
+from pydmed_dali.cli import app
+from pydmed_dali.geometry import Size
+from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+
+PROGRAM = (sys.executable, "-c", "from pydmed_dali.cli import main; main()")
+HEAVY = {"cupy", "matplotlib", "numpy", "nvidia", "openslide", "torch"}
+
+
+@pytest.fixture(autouse=True)
+def _no_child_is_left() -> Iterator[None]:
+    yield
+    assert psutil.Process().children(recursive=True) == []
+
+
+@pytest.fixture
+def slides(tmp_path: Path) -> Path:
+    """A folder with one good slide and one broken file."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    write_coordinate_slide(folder / "good.tif", Size(600, 500), levels=2, mpp=0.25)
+    (folder / "broken.svs").write_bytes(b"no slide at all")
+    return folder
+
+
+def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *map(str, arguments)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"pydmed-dali {__version__}\n")
+
+
+def test_version_and_help_import_nothing_heavy() -> None:
+    code = (
+        "import sys, atexit\n"
+        f"atexit.register(lambda: print(*sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr))\n"
+        "from pydmed_dali.cli import main; main()"
+    )
+    for arguments in (["--version"], ["--help"], ["demo", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr.strip()) == (0, "")
+
+
+def test_inspect_tells_what_a_slide_says_of_itself(slides: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect", str(slides / "good.tif"), "--json"])
+    assert result.exit_code == 0
+    (slide,) = json.loads(result.stdout)["slides"]
+    assert slide == {
+        "path": str(slides / "good.tif"),
+        "readable": True,
+        "reason": None,
+        "vendor": "generic-tiff",
+        "reader": slide["reader"],
+        "dimensions": [600, 500],
+        "levels": [
+            {"dimensions": [600, 500], "downsample": 1.0, "tile": [256, 256]},
+            {"dimensions": [300, 250], "downsample": 2.0, "tile": [256, 256]},
+        ],
+        "mpp": pytest.approx([0.25, 0.25], rel=1e-3),
+        "objective_power": None,
+        "background": [255, 255, 255],
+    }
+
+
+def test_inspect_goes_on_after_a_broken_slide(slides: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect", str(slides), "--json"])
+    assert result.exit_code == 0
+    broken, good = json.loads(result.stdout)["slides"]
+    assert good["readable"]
+    assert not broken["readable"]
+    assert "OpenSlide cannot open it" in broken["reason"]
+
+
+def test_inspect_prints_a_table_a_slide(slides: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect", str(slides)])
+    assert result.exit_code == 0
+    for words in ("600x500, downsample 1", "300x250, downsample 2", "0.25 x 0.25", "generic-tiff"):
+        assert words in result.stdout
+    assert str(slides / "broken.svs") in result.stdout
+
+
+def test_inspect_fails_where_no_slide_can_be_read(slides: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect", str(slides / "broken.svs"), "/nowhere.svs"])
+    assert result.exit_code == 1
+    assert "/nowhere.svs: there is no such file" in " ".join(result.stdout.split())
+
+
+def test_a_slide_that_opens_but_cannot_be_read_is_broken(slides: Path) -> None:
+    path = slides / "good.tif"
+    with tifffile.TiffFile(path) as file:
+        finest = file.pages.first
+        tiles = list(zip(finest.dataoffsets, finest.databytecounts, strict=True))
+    with path.open("r+b") as data:
+        for offset, length in tiles:
+            data.seek(offset)
+            data.write(bytes(length))
+    result = CliRunner().invoke(app, ["inspect", str(path), "--json"])
+    (slide,) = json.loads(result.stdout)["slides"]
+    assert result.exit_code == 1
+    assert not slide["readable"]
+    assert "OpenSlide cannot read" in slide["reason"]
+    assert slide["dimensions"] == [600, 500]
+
+
+def test_doctor_finds_this_machine_well() -> None:
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["ok"]) == (0, True)
+    checks = {check["name"]: check for check in found["checks"]}
+    assert checks["pydmed-dali"]["found"] == __version__
+    assert "each pixel as it should be" in checks["worker and pipeline (cpu)"]["found"]
+    assert {"GPU", "cores", "free memory", "torch", "OpenSlide library"} <= set(checks)
+
+
+def test_doctor_prints_a_table() -> None:
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0
+    assert "all that is needed works" in result.stdout
+
+
+@pytest.mark.parametrize("module", ["openslide", "torch", "nvidia.dali", "psutil"])
+def test_doctor_names_the_remedy_for_an_import_that_fails(module: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None\nfrom pydmed_dali.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "doctor"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    remedies = [line for line in done.stdout.splitlines() if "install" in line]
+    assert len(remedies) == 1
+    assert module.split(".")[-1] in remedies[0]
+
+
+def test_doctor_takes_a_missing_cupy_for_a_warning_where_there_is_no_gpu() -> None:
+    code = (
+        "import sys; sys.modules['cupy'] = None\n"
+        "from pydmed_dali.dali import device; device.gpu_count = lambda: 0\n"
+        "from pydmed_dali.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "doctor", "--json"], capture_output=True, text=True, timeout=60
+    )
+    (cupy,) = (c for c in json.loads(done.stdout)["checks"] if c["name"].startswith("cupy"))
+    assert (done.returncode, cupy["status"]) == (0, "warning")
+
+
+def test_doctor_reports_a_pipeline_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(device: str) -> str:
+        raise RuntimeError("nothing came out")
+
+    monkeypatch.setattr("pydmed_dali.cli_trial.run_trial", fail)
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    failed = [c for c in json.loads(result.stdout)["checks"] if c["status"] == "failed"]
+    assert result.exit_code == 1
+    assert "nothing came out" in failed[0]["found"]
+    assert failed[0]["remedy"]
+
+
+def test_demo_streams_from_the_slides_it_is_given(slides: Path, tmp_path: Path) -> None:
+    sizes = ["--chunk-size", "256", "--crop-size", "64", "--batch-size", "8"]
+    where = ["--slides", str(slides), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["demo", *where, *sizes, "--steps", "5", "--json"])
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert found["slides_used"] == [str(slides / "good.tif")]
+    assert [skipped["path"] for skipped in found["slides_skipped"]] == [str(slides / "broken.svs")]
+    assert "OpenSlide cannot open it" in found["slides_skipped"][0]["reason"]
+    assert found["batch_shape"] == [8, 3, 64, 64]
+    assert found["chunks_read"] > 0
+    assert found["crops_per_second"] > 0
+    assert 0 <= found["starved_fraction"] <= 1
+    assert found["device"] in ("cpu", "gpu")
+    assert found["picture"] == str(tmp_path / "out" / "demo.png")
+
+
+def test_demo_prints_a_summary(slides: Path, tmp_path: Path) -> None:
+    sizes = ["--chunk-size", "256", "--crop-size", "64", "--batch-size", "8"]
+    where = ["--slides", str(slides), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["demo", *where, *sizes, "--steps", "2"])
+    assert result.exit_code == 0
+    assert "crops per second" in result.stdout
+    assert "2 of 8 x 3 x 64 x 64" in result.stdout
+
+
+def test_an_error_is_a_message_and_no_traceback(tmp_path: Path) -> None:
+    done = run("demo", "--slides", tmp_path, "--out", tmp_path / "out", "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"pydmed-dali: {tmp_path} holds no slide" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_output_folder_that_cannot_be_is_an_error(slides: Path) -> None:
+    done = run("demo", "--slides", slides, "--out", slides / "good.tif")
+    assert done.returncode == 1
+    assert "cannot be a folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_wrong_use_is_told_from_failure(tmp_path: Path) -> None:
+    assert run("demo", "--device", "abacus").returncode == 2
+
+
+def test_ctrl_c_ends_with_130_and_leaves_no_worker(slides: Path, tmp_path: Path) -> None:
+    arguments = ["demo", "--slides", slides, "--out", tmp_path / "out", "--steps", "1000000"]
+    sizes = ["--chunk-size", "256", "--crop-size", "64", "--num-workers", "1"]
+    command = [*PROGRAM, *map(str, arguments), *sizes]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        workers = _children(program.pid, seconds=60)
+        program.send_signal(signal.SIGINT)
+        _, words = program.communicate(timeout=60)
+    assert program.returncode == 130
+    assert b"Traceback" not in words
+    assert not any(worker.is_running() for worker in workers)
+
+
+def _children(pid: int, seconds: float) -> list[psutil.Process]:
+    """The children of a process as soon as it has some."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if children := psutil.Process(pid).children():
+            return children
+        time.sleep(0.05)
+    raise AssertionError(f"process {pid} started no child within {seconds} s")
