@@ -47,6 +47,7 @@ class OpenSlideSlide:
         except Exception as error:
             self._slide.close()
             raise SlideFormatError(f"{path}: its properties cannot be used ({error})") from error
+        self._is_open = True
 
     @property
     def path(self) -> Path:
@@ -78,7 +79,9 @@ class OpenSlideSlide:
 
     def close(self) -> None:
         """Release the file."""
-        self._slide.close()
+        if self._is_open:
+            self._is_open = False
+            self._slide.close()
 
 
 def _flatten(rgba: Pixels, background: tuple[int, int, int], out: Pixels) -> None:

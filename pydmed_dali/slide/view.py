@@ -77,8 +77,9 @@ def choose_view(facts: SlideFacts, path: Path, level: int | None, mpp: float | N
 def read_view(slide: Slide, view: View, origin: Point, out: Pixels) -> None:
     """Fill `out` (height, width, 3) with the view's pixels from `origin` (view pixels) on.
 
-    Places outside the slide take the background colour. Resampling is Pillow's box filter, computed
-    in bands of rows so that a coarse view of a fine level does not hold the whole of it.
+    Places outside the slide take the background colour. Resampling is Pillow's antialiased Hamming
+    filter, computed in bands of rows so that a coarse view of a fine level does not hold the whole
+    of it; a filter without jumps, so that bands and chunks do not show.
     """
     if view.is_level:
         slide.read_into(out, view.location(origin), view.level)
@@ -137,5 +138,5 @@ def _resample_band(slide: Slide, view: View, origin: Point, out: Pixels) -> None
     downsample = slide.facts.level_downsamples[view.level]
     slide.read_into(source, Point(round(left * downsample), round(top * downsample)), view.level)
     moved = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
-    image = Image.fromarray(source).resize((width, height), Image.Resampling.BOX, box=moved)
+    image = Image.fromarray(source).resize((width, height), Image.Resampling.HAMMING, box=moved)
     out[:] = np.asarray(image)

@@ -30,7 +30,7 @@ _SIDE = 2048
 _TEXELS_PER_PIXEL = 2
 """Texels across a level-0 pixel: the nearest texel is then near enough for smooth edges."""
 _FINE_MPP = 0.35
-"""Below this mpp the painting is enlarged twice, so that it still covers half a millimetre."""
+"""Below this mpp the painting is enlarged twice, so that it still covers some 0.4 millimetres."""
 _BLOCK = 256
 """Regions are made in blocks of at most this side, in pixels."""
 _FIELD_STEP = 32

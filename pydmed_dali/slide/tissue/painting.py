@@ -113,7 +113,7 @@ class Painting:
         values = self.rng.uniform(*depth, count)
         inner = places[:, None] + 0.84 * (outlines - places[:, None])
         self.nuclei.fill(
-            np.stack([outlines, inner], axis=1).reshape(2 * count, -1, 2),
+            np.stack([outlines, inner], axis=1).reshape(2 * count, *outlines.shape[1:]),
             np.stack([np.minimum(values * rim, 255), values], axis=1).ravel().astype(np.int64),
         )
 

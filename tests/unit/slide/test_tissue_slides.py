@@ -31,13 +31,20 @@ def images() -> dict[tuple[str, int], TissueImage]:
     }
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def small_texture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the painting, for tests that do not look at it: it takes most of their time."""
+    monkeypatch.setattr("pydmed_dali.slide.tissue.image._SIDE", 1024)
+
+
+@pytest.fixture
+def path(tmp_path: Path, small_texture: None) -> Path:
     """A small slide of glands on disk."""
-    folder = tmp_path_factory.mktemp("tissue")
-    return write_tissue_slide(
-        folder / "gland.svs", SMALL, tissue="gland", seed=0, mpp=0.499, levels=3
-    )
+    return write_gland(tmp_path / "gland.svs")
+
+
+def write_gland(path: Path) -> Path:
+    return write_tissue_slide(path, SMALL, tissue="gland", seed=0, mpp=0.499, levels=3)
 
 
 def is_tissue(pixels: Pixels) -> NDArray[np.bool_]:
@@ -85,9 +92,7 @@ def test_tissue_covers_well_over_half_of_the_slide(
 
 
 def test_the_same_arguments_give_the_same_file(path: Path, tmp_path: Path) -> None:
-    again = write_tissue_slide(
-        tmp_path / "again.svs", SMALL, tissue="gland", seed=0, mpp=0.499, levels=3
-    )
+    again = write_gland(tmp_path / "again.svs")
     assert again.read_bytes() == path.read_bytes()
 
 
@@ -200,6 +205,7 @@ def test_the_class_can_be_told_from_a_crop_of_another_slide(
     assert np.mean(right) > 0.9
 
 
+@pytest.mark.usefixtures("small_texture")
 def test_any_place_of_a_huge_slide_costs_little_memory() -> None:
     size = Size(100_000, 100_000)
     image = tissue_image(size, tissue="tumor", seed=3)
@@ -216,6 +222,7 @@ def test_any_place_of_a_huge_slide_costs_little_memory() -> None:
     assert not is_tissue(image.pixels(Point(99_700, 99_700), Size(256, 256))).any()
 
 
+@pytest.mark.usefixtures("small_texture")
 def test_progress_counts_every_tile_and_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
 
