@@ -49,7 +49,7 @@ class Record:
     """Anything else known of the slide; it comes back from `BigChunkSource.describe`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", Path(self.root).absolute())
+        object.__setattr__(self, "root", _absolute(self.root))
         object.__setattr__(self, "relative", PurePosixPath(self.relative))
         object.__setattr__(self, "infos", dict(self.infos))
 
@@ -155,7 +155,7 @@ class Dataset:
         Raises `DatasetError` when the folder is missing or holds no slide, when `label` gives
         nothing for some slides, and when slides of one patient have different labels.
         """
-        root = Path(folder).absolute()
+        root = _absolute(folder)
         if not root.is_dir():
             raise DatasetError(f"{root} is not a folder; from_folder needs one that holds slides")
         paths = list(_find_slides(root))
@@ -171,6 +171,12 @@ class Dataset:
             groups.setdefault(name, []).append(Record(root, relative))
         labels = {} if label is None else _labels(groups, label)
         return cls(tuple(Patient(name, tuple(r), labels.get(name)) for name, r in groups.items()))
+
+
+def _absolute(folder: str | os.PathLike[str]) -> Path:
+    """The folder as it was named, from the root; links are resolved only to get rid of `..`."""
+    path = Path(folder).absolute()
+    return path.resolve() if ".." in path.parts else path
 
 
 def _find_slides(root: Path) -> Iterator[Path]:

@@ -221,8 +221,11 @@ def test_an_output_folder_that_cannot_be_is_an_error(slides: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_wrong_use_is_told_from_failure(tmp_path: Path) -> None:
-    assert run("demo", "--device", "abacus").returncode == 2
+def test_wrong_use_is_told_from_failure(slides: Path, tmp_path: Path) -> None:
+    assert run("demo", "--steps", "none").returncode == 2
+    done = run("demo", "--slides", slides, "--out", tmp_path / "out", "--device", "abacus")
+    assert done.returncode == 1
+    assert "device must be 'auto', 'cpu' or 'gpu', not 'abacus'" in done.stderr
 
 
 def test_ctrl_c_ends_with_130_and_leaves_no_worker(slides: Path, tmp_path: Path) -> None:

@@ -95,6 +95,17 @@ def test_the_picture_is_a_png_for_a_screen(lesson: tuple[Path, Report]) -> None:
         assert len(np.unique(np.asarray(picture.convert("L")))) > 50
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_whole_demonstration_learns(tmp_path: Path, progress: Progress) -> None:
+    """Full size, as `make demo` runs it: about two minutes on two cores."""
+    whole = Settings(out=tmp_path, steps=400, crop_size=128)
+    report = train_on_synthetic_slides(whole, progress)
+    check_accuracy(report)
+    assert len(report.stats.reads_per_slide) == 12
+    assert report.seconds < 240
+
+
 def test_too_low_an_accuracy_is_an_error(lesson: tuple[Path, Report]) -> None:
     _, report = lesson
     assert report.lesson is not None

@@ -1,0 +1,8 @@
+"""`python -m pydmed_dali`: the command line, where its script is not on the path."""
+
+from __future__ import annotations
+
+from pydmed_dali.cli import main
+
+if __name__ == "__main__":
+    main()
