@@ -103,7 +103,6 @@ def test_the_whole_demonstration_learns(tmp_path: Path, progress: Progress) -> N
     report = train_on_synthetic_slides(whole, progress)
     check_accuracy(report)
     assert len(report.stats.reads_per_slide) == 12
-    assert report.seconds < 240
 
 
 def test_too_low_an_accuracy_is_an_error(lesson: tuple[Path, Report]) -> None:

@@ -1,0 +1,155 @@
+"""The command line: arguments become calls, and errors one clear paragraph.
+
+Nothing heavy is imported before a command runs, so that `--help` and `--version` answer at once.
+Commands raise; `main` alone turns errors into exit codes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pydmed_dali import __version__
+from pydmed_dali.errors import PydmedError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train on gigapixel slides straight from the files, through NVIDIA DALI.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on standard output.")]
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 1 after an error, 2 for wrong use, 130 after Ctrl-C."""
+    try:
+        app(prog_name="pydmed-dali")
+    except PydmedError as error:
+        typer.echo(f"pydmed-dali: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pydmed-dali {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+@app.command()
+def demo(
+    slides: Annotated[
+        Path | None,
+        typer.Option(help="Stream from the slides in this folder, instead of training."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where slides and the picture go.")] = Path(
+        "demo-output"
+    ),
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Batches. By default 400, with --slides 100.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides every slide, crop and weight.")] = 0,
+    chunk_size: Annotated[int, typer.Option(min=1, help="Side of a BigChunk, in pixels.")] = 2048,
+    crop_size: Annotated[
+        int | None,
+        typer.Option(min=32, help="Side of a SmallChunk. By default 128, with --slides 224."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="SmallChunks in a batch.")] = 64,
+    num_workers: Annotated[
+        int | None, typer.Option(min=0, help="Loader processes. By default one less than cores.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where crops are augmented: auto, cpu or gpu.")
+    ] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train a small network on synthetic slides, or stream from your own, and draw what was read.
+
+    Without --slides it makes H&E-like slides of four tissues, trains on some of them, and reports
+    how well the network does on the others: below an accuracy of 0.9 the exit code is 1. That takes
+    a few minutes on two cores and needs no GPU.
+    """
+    from pydmed_dali.demo.console import progress_on_stderr, show_report
+    from pydmed_dali.demo.own_slides import stream_own_slides
+    from pydmed_dali.demo.settings import Settings
+    from pydmed_dali.demo.synthetic_slides import check_accuracy, train_on_synthetic_slides
+
+    settings = Settings(
+        out=out,
+        steps=steps or (400 if slides is None else 100),
+        seed=seed,
+        chunk_size=chunk_size,
+        crop_size=crop_size or (128 if slides is None else 224),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        device=device,
+    )
+    with progress_on_stderr() as progress:
+        if slides is None:
+            report = train_on_synthetic_slides(settings, progress)
+        else:
+            report = stream_own_slides(slides, settings, progress)
+    if as_json:
+        typer.echo(json.dumps(report.as_dict()))
+    else:
+        show_report(report)
+    if slides is None:
+        check_accuracy(report)
+
+
+@app.command()
+def inspect(
+    slides: Annotated[list[Path], typer.Argument(help="Slide files, or folders that hold slides.")],
+    as_json: Json = False,
+) -> None:
+    """Show what slides say of themselves, and whether they can be read.
+
+    The exit code is 1 if none of them can.
+    """
+    from rich.console import Console
+
+    from pydmed_dali.cli_inspect import inspect_slides, show_inspections
+
+    inspections = inspect_slides(slides)
+    if as_json:
+        typer.echo(json.dumps({"slides": [inspection.as_dict() for inspection in inspections]}))
+    else:
+        show_inspections(Console(), inspections)
+    if all(inspection.problem is not None for inspection in inspections):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check this machine: libraries, GPU, cores, memory, and a worker and pipeline at work.
+
+    The exit code is 1 if something that is needed does not work; no GPU is not an error.
+    """
+    from rich.console import Console
+
+    from pydmed_dali.cli_doctor import as_dict, examine, is_well, show_checks
+
+    checks = examine()
+    if as_json:
+        typer.echo(json.dumps(as_dict(checks)))
+    else:
+        show_checks(Console(), checks)
+    if not is_well(checks):
+        raise typer.Exit(1)

@@ -1,0 +1,133 @@
+"""`pydmed-dali inspect`: what slide files say of themselves, and whether they can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pydmed_dali.dataset import Dataset
+from pydmed_dali.errors import PydmedError
+from pydmed_dali.geometry import Point, Size
+from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.slide.protocol import Slide, SlideFacts
+
+_PROBE = 64  # side in pixels of the region that must be readable
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What was found out about one slide file."""
+
+    path: Path
+    facts: SlideFacts | None
+    """None where the slide cannot be opened."""
+    problem: str | None
+    """Why the slide cannot be opened or read; None for a good one."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; sizes are [width, height] in pixels of their level."""
+        told = {"path": str(self.path), "readable": self.problem is None, "reason": self.problem}
+        return told if self.facts is None else {**told, **_facts_as_dict(self.facts)}
+
+
+def inspect_slides(paths: Iterable[Path]) -> list[Inspection]:
+    """Inspect slide files, and for a folder every slide below it, one after the other.
+
+    A slide is good if it opens and a small region at the centre of level 0 can be read. Raises
+    `DatasetError` for a folder without slides; a bad slide is told in its `Inspection`.
+    """
+    return [inspect_slide(path) for path in _expanded(paths)]
+
+
+def inspect_slide(path: Path) -> Inspection:
+    """Open one slide and read a small region of it."""
+    facts = None
+    try:
+        slide = BigChunkLoader().open_slide(path)
+        try:
+            facts = slide.facts
+            _read_probe(slide)
+        finally:
+            slide.close()
+    except PydmedError as error:
+        return Inspection(path, facts, str(error))
+    return Inspection(path, facts, None)
+
+
+def show_inspections(console: Console, inspections: Iterable[Inspection]) -> None:
+    """Print one table a slide."""
+    for inspection in inspections:
+        mark = "[green]✓[/]" if inspection.problem is None else "[red]✗[/]"
+        console.print(mark, end=" ")
+        console.print(str(inspection.path), style="bold", markup=False, soft_wrap=True)
+        console.print(_table(inspection))
+        console.print()
+
+
+def _expanded(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from (record.path for record in Dataset.from_folder(path).slides)
+        else:
+            yield path
+
+
+def _read_probe(slide: Slide) -> None:
+    size = slide.facts.dimensions
+    pixels = np.empty((min(_PROBE, size.height), min(_PROBE, size.width), 3), np.uint8)
+    centre = Point((size.width - pixels.shape[1]) // 2, (size.height - pixels.shape[0]) // 2)
+    slide.read_into(pixels, centre, 0)
+
+
+def _facts_as_dict(facts: SlideFacts) -> dict[str, Any]:
+    levels = zip(facts.level_dimensions, facts.level_downsamples, facts.tile_sizes, strict=True)
+    return {
+        "vendor": facts.vendor,
+        "reader": facts.reader,
+        "dimensions": _pair(facts.dimensions),
+        "levels": [
+            {"dimensions": _pair(size), "downsample": downsample, "tile": _pair(tile)}
+            for size, downsample, tile in levels
+        ],
+        "mpp": None if facts.mpp is None else list(facts.mpp),
+        "objective_power": facts.objective_power,
+        "background": list(facts.background),
+    }
+
+
+def _pair(size: Size | None) -> list[int] | None:
+    return None if size is None else [size.width, size.height]
+
+
+def _table(inspection: Inspection) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    if inspection.problem is not None:
+        table.add_row("reason", Text(inspection.problem, style="red"))
+    for name, value in _rows(inspection.facts) if inspection.facts else ():
+        table.add_row(name, Text(value))
+    return table
+
+
+def _rows(facts: SlideFacts) -> Iterator[tuple[str, str]]:
+    """What a reader of the table is told of a slide that opened."""
+    yield "vendor", facts.vendor
+    yield "reader", facts.reader
+    yield "dimensions", f"{facts.dimensions} pixels"
+    for level, size in enumerate(facts.level_dimensions):
+        tile = facts.tile_sizes[level]
+        tiles = "tile size unknown" if tile is None else f"tiles of {tile}"
+        yield f"level {level}", f"{size}, downsample {facts.level_downsamples[level]:g}, {tiles}"
+    mpp = None if facts.mpp is None else " x ".join(f"{value:.4g}" for value in facts.mpp)
+    yield "mpp", "unknown" if mpp is None else f"{mpp} micrometres per pixel"
+    power = facts.objective_power
+    yield "objective power", "unknown" if power is None else f"{power:g}x"
+    yield "background", "#{:02x}{:02x}{:02x}".format(*facts.background)

@@ -1,0 +1,112 @@
+"""One slide as the picture shows it: a thumbnail, the BigChunks read, the SmallChunks taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydmed_dali import BigChunkSource, Info, Record
+from pydmed_dali.demo.thumbnail import thumbnail
+from pydmed_dali.demo.trail import Trail
+from pydmed_dali.geometry import Point, Size
+from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.plan.placement import Placer
+from pydmed_dali.plan.sampler import Sampler
+from pydmed_dali.slide.protocol import Pixels, SlideFacts
+from pydmed_dali.slide.view import choose_view
+
+_LONGEST = 640  # of a thumbnail, in pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in level-0 pixels."""
+
+    location: Point
+    size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class SlideView:
+    """A slide and what was taken of it. All places are in level-0 pixels."""
+
+    name: str
+    """The file's name."""
+    caption: str
+    """Its class, or its name where there are no classes."""
+    size: Size
+    pixels: Pixels | None
+    """The thumbnail; None where there can be none."""
+    chunks: tuple[Box, ...]
+    """Where the BigChunks lie that were read."""
+    centres: NDArray[np.float64]
+    """(M, 2): (x, y) of the middle of each crop."""
+    used: NDArray[np.bool_]
+    """(M,): which crops were not left out."""
+
+
+class Surveyor:
+    """Says where the BigChunks of a source lie.
+
+    A chunk's place is no part of `info`, but it need not be: the plan is a pure function of the
+    seed, so it is worked out once more.
+    """
+
+    def __init__(self, source: BigChunkSource) -> None:
+        options = source.options
+        self._sampler = Sampler(source.dataset, options.seed, options.rank, options.world_size)
+        self._placer = Placer(options.seed, options.chunk, options.crop)
+        self._level, self._mpp = options.level, options.mpp
+
+    def chunk(self, record: Record, facts: SlideFacts, visit: int, attempt: int) -> Box:
+        """The chunk of a visit; `attempt` is 0 unless it stood in for one that cannot be read."""
+        candidates = self._sampler.candidates(visit)
+        candidate = next(c for c in candidates if c.attempt == attempt)
+        view = choose_view(facts, record.path, self._level, self._mpp)
+        placed = self._placer.place(view.dimensions, view.tile, candidate, visit)
+        across, down = view.downsample
+        size = Size(round(placed.size.width * across), round(placed.size.height * down))
+        return Box(view.location(placed.origin), size)
+
+
+def view_slides(source: BigChunkSource, trail: Trail, most: int) -> list[SlideView]:
+    """The slides of which crops were taken; at most `most` of them, evenly chosen."""
+    slides = np.unique(trail.rows[:, Info.SLIDE])
+    if len(slides) > most:
+        slides = slides[np.linspace(0, len(slides) - 1, most).round().astype(int)]
+    return [_view(source, trail, slide) for slide in slides.tolist()]
+
+
+def caption(source: BigChunkSource, row: NDArray[np.int64]) -> str:
+    """The class of the crop that a row of `info` tells of; its slide's name without classes."""
+    (crop,) = source.describe(row)
+    return crop.record.path.name if crop.patient.label is None else str(crop.patient.label)
+
+
+def _view(source: BigChunkSource, trail: Trail, slide: int) -> SlideView:
+    record = source.dataset.slides[slide]
+    mine = trail.rows[:, Info.SLIDE] == slide
+    rows = trail.rows[mine]
+    corners, sizes = rows[:, Info.X : Info.Y + 1], rows[:, Info.LEVEL0_WIDTH : Info.MPP_PM]
+    opened = BigChunkLoader().open_slide(record.path)
+    try:
+        return SlideView(
+            name=record.path.name,
+            caption=caption(source, rows[0]),
+            size=opened.facts.dimensions,
+            pixels=thumbnail(opened, _LONGEST),
+            chunks=_chunks(Surveyor(source), record, opened.facts, rows),
+            centres=corners + sizes / 2,
+            used=trail.used[mine],
+        )
+    finally:
+        opened.close()
+
+
+def _chunks(
+    surveyor: Surveyor, record: Record, facts: SlideFacts, rows: NDArray[np.int64]
+) -> tuple[Box, ...]:
+    visits = np.unique(rows[:, [Info.CHUNK, Info.ATTEMPT]], axis=0).tolist()
+    return tuple(surveyor.chunk(record, facts, visit, attempt) for visit, attempt in visits)

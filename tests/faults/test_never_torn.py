@@ -1,0 +1,98 @@
+"""No crop mixes two chunks, or disagrees with its `info`, however fast chunks are replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from nvidia.dali.plugin.pytorch import DALIGenericIterator
+
+from pydmed_dali import BigChunkSource, Info, SmallChunkIterator
+from pydmed_dali.pipelines.basic import basic
+from tests.faults.colours import CHUNK, CROP, ColourLoader, colour_dataset, count_torn
+from tests.support import NAMES, Batch, first
+
+CROPS_EACH = 20_000
+
+
+def open_source(depth: int, seed: int = 0, passes: int | None = None) -> BigChunkSource:
+    """A tight ring: every slot that becomes free is written to at once."""
+    return BigChunkSource(
+        colour_dataset(40),
+        chunk_size=CHUNK,
+        crop_size=CROP,
+        batch_size=128,
+        resident=8,
+        crops_per_chunk=16,
+        num_workers=2,
+        prefetch_depth=depth,
+        seed=seed,
+        passes=passes,
+        loader=ColourLoader(),
+    )
+
+
+def torn(batch: Batch) -> int:
+    info = batch["info"].numpy()
+    return count_torn(batch["image"].numpy(), info[:, Info.SLIDE], info[:, Info.X : Info.Y + 1])
+
+
+def endless(source: BigChunkSource, depth: int) -> Iterator[Batch]:
+    pipeline = basic(source, prefetch_queue_depth=depth, num_threads=1)
+    return first(SmallChunkIterator(pipeline, NAMES), 10**9)
+
+
+def count(batches: Iterator[Batch], crops: int) -> int:
+    """Torn crops among so many."""
+    found = 0
+    while crops > 0:
+        batch = next(batches)
+        found += torn(batch)
+        crops -= len(batch["image"])
+    return found
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_an_endless_source(depth: int) -> None:
+    with open_source(depth) as source:
+        assert count(endless(source, depth), CROPS_EACH) == 0
+        assert source.stats().chunks_read > CROPS_EACH / 16
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("auto_reset", [True, False])
+def test_a_finite_source_in_plain_dali(depth: int, auto_reset: bool) -> None:
+    def repeat() -> Iterator[Batch]:
+        while True:
+            for (batch,) in iterator:
+                yield batch
+            if not auto_reset:
+                iterator.reset()
+
+    with open_source(depth, passes=1) as source:
+        pipeline = basic(source, prefetch_queue_depth=depth)
+        iterator: Any = DALIGenericIterator([pipeline], NAMES, size=-1, auto_reset=auto_reset)
+        assert count(repeat(), CROPS_EACH) == 0
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_training_and_validation_together(depth: int) -> None:
+    with open_source(depth) as training, open_source(depth, seed=1, passes=1) as validation:
+        validate = SmallChunkIterator(basic(validation, prefetch_queue_depth=depth), NAMES)
+        batches = endless(training, depth)
+        for number in range(6):
+            assert count(batches, CROPS_EACH // 6) == 0
+            for position, batch in enumerate(validate):
+                assert torn(batch) == 0
+                if number % 2 and position == number:
+                    break
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_a_lease_shorter_by_one_is_noticed(depth: int) -> None:
+    """The tests above can fail: with slots freed one batch too early, crops are torn."""
+    with open_source(depth) as source:
+        batches = endless(source, depth)
+        source._depth -= 1
+        assert count(batches, 5 * CROPS_EACH) > 0
