@@ -16,7 +16,7 @@ _PICOMETRES = 1_000_000  # per micrometre
 
 
 class Info(IntEnum):
-    """The columns of `info`, an (N, 15) int64 array: one row a crop.
+    """The columns of `info`, an (N, 19) int64 array: one row a crop.
 
     What they say is what DALI cut: the same integers went into both.
     """
@@ -49,7 +49,15 @@ class Info(IntEnum):
     """Height of the crop, in level-0 pixels."""
     MPP_PM = 13
     """Effective picometres (1e-6 micrometres) per pixel of the crop, horizontally; 0 if unknown."""
-    VALID = 14
+    CHUNK_X = 14
+    """Left edge of the BigChunk, in level-0 pixels."""
+    CHUNK_Y = 15
+    """Upper edge of the BigChunk, in level-0 pixels."""
+    CHUNK_LEVEL0_WIDTH = 16
+    """Width of what of the BigChunk lies on the slide, in level-0 pixels."""
+    CHUNK_LEVEL0_HEIGHT = 17
+    """Height of what of the BigChunk lies on the slide, in level-0 pixels."""
+    VALID = 18
     """1, or 0 for the copies that fill the last batch of a finite source."""
 
 
@@ -70,6 +78,10 @@ class SmallChunk:
     """Extent in the crop's own pixels."""
     level0_size: Size
     """Extent in level-0 pixels."""
+    chunk_location: Point
+    """Top left corner of the BigChunk it was cut from, in level-0 pixels."""
+    chunk_level0_size: Size
+    """Extent of what of that BigChunk lies on the slide, in level-0 pixels."""
     level: int
     """The level of the file that was read."""
     mpp: float | None
@@ -103,6 +115,10 @@ class SlotRows:
         row[Info.LEVEL0_WIDTH] = round(self._crop.width * loaded.downsample[0])
         row[Info.LEVEL0_HEIGHT] = round(self._crop.height * loaded.downsample[1])
         row[Info.MPP_PM] = round(loaded.mpp[0] * _PICOMETRES) if loaded.mpp else 0
+        row[Info.CHUNK_X] = round(loaded.origin.x * loaded.downsample[0])
+        row[Info.CHUNK_Y] = round(loaded.origin.y * loaded.downsample[1])
+        row[Info.CHUNK_LEVEL0_WIDTH] = round(loaded.size.width * loaded.downsample[0])
+        row[Info.CHUNK_LEVEL0_HEIGHT] = round(loaded.size.height * loaded.downsample[1])
         self._origin[slot] = (loaded.origin.x, loaded.origin.y)
         self._downsample[slot] = loaded.downsample
 
@@ -141,6 +157,8 @@ def describe(row: NDArray[np.int64], dataset: Dataset, requested_mpp: float | No
         location=Point(value[Info.X], value[Info.Y]),
         size=Size(value[Info.WIDTH], value[Info.HEIGHT]),
         level0_size=Size(value[Info.LEVEL0_WIDTH], value[Info.LEVEL0_HEIGHT]),
+        chunk_location=Point(value[Info.CHUNK_X], value[Info.CHUNK_Y]),
+        chunk_level0_size=Size(value[Info.CHUNK_LEVEL0_WIDTH], value[Info.CHUNK_LEVEL0_HEIGHT]),
         level=value[Info.LEVEL],
         mpp=value[Info.MPP_PM] / _PICOMETRES if value[Info.MPP_PM] else None,
         requested_mpp=requested_mpp,

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pydmed_dali import BigChunkSource, Info, Record
+from pydmed_dali import BigChunkSource, Info
 from pydmed_dali.demo.thumbnail import thumbnail
 from pydmed_dali.demo.trail import Trail
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
-from pydmed_dali.plan.placement import Placer
-from pydmed_dali.plan.sampler import Sampler
-from pydmed_dali.slide.protocol import Pixels, SlideFacts
-from pydmed_dali.slide.view import choose_view
+from pydmed_dali.slide.protocol import Pixels
 
 _LONGEST = 640  # of a thumbnail, in pixels
 
@@ -47,30 +44,6 @@ class SlideView:
     """(M,): which crops were not left out."""
 
 
-class Surveyor:
-    """Says where the BigChunks of a source lie.
-
-    A chunk's place is no part of `info`, but it need not be: the plan is a pure function of the
-    seed, so it is worked out once more.
-    """
-
-    def __init__(self, source: BigChunkSource) -> None:
-        options = source.options
-        self._sampler = Sampler(source.dataset, options.seed, options.rank, options.world_size)
-        self._placer = Placer(options.seed, options.chunk, options.crop)
-        self._level, self._mpp = options.level, options.mpp
-
-    def chunk(self, record: Record, facts: SlideFacts, visit: int, attempt: int) -> Box:
-        """The chunk of a visit; `attempt` is 0 unless it stood in for one that cannot be read."""
-        candidates = self._sampler.candidates(visit)
-        candidate = next(c for c in candidates if c.attempt == attempt)
-        view = choose_view(facts, record.path, self._level, self._mpp)
-        placed = self._placer.place(view.dimensions, view.tile, candidate, visit)
-        across, down = view.downsample
-        size = Size(round(placed.size.width * across), round(placed.size.height * down))
-        return Box(view.location(placed.origin), size)
-
-
 def view_slides(source: BigChunkSource, trail: Trail, most: int) -> list[SlideView]:
     """The slides of which crops were taken; at most `most` of them, evenly chosen."""
     slides = np.unique(trail.rows[:, Info.SLIDE])
@@ -97,7 +70,7 @@ def _view(source: BigChunkSource, trail: Trail, slide: int) -> SlideView:
             caption=caption(source, rows[0]),
             size=opened.facts.dimensions,
             pixels=thumbnail(opened, _LONGEST),
-            chunks=_chunks(Surveyor(source), record, opened.facts, rows),
+            chunks=_chunks(rows),
             centres=corners + sizes / 2,
             used=trail.used[mine],
         )
@@ -105,8 +78,6 @@ def _view(source: BigChunkSource, trail: Trail, slide: int) -> SlideView:
         opened.close()
 
 
-def _chunks(
-    surveyor: Surveyor, record: Record, facts: SlideFacts, rows: NDArray[np.int64]
-) -> tuple[Box, ...]:
-    visits = np.unique(rows[:, [Info.CHUNK, Info.ATTEMPT]], axis=0).tolist()
-    return tuple(surveyor.chunk(record, facts, visit, attempt) for visit, attempt in visits)
+def _chunks(rows: NDArray[np.int64]) -> tuple[Box, ...]:
+    places = np.unique(rows[:, Info.CHUNK_X : Info.VALID], axis=0).tolist()
+    return tuple(Box(Point(x, y), Size(width, height)) for x, y, width, height in places)

@@ -43,6 +43,7 @@ _START_SECONDS = 120.0  # a cold import over a network share takes long; a hang 
 _END_SECONDS = 5.0
 _DEATHS_PER_JOB = 2
 _MOST_DEATHS = 50
+_MOST_FAILED_STARTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ class WorkerPool:
         self._job_deaths: Counter[tuple[int, Candidate]] = Counter()
         self._pending: list[Answer] = []
         self.deaths: list[Death] = []
+        self._failed_starts = 0
         self._workers: dict[int, WorkerProcess] = {}
         self._finalizer = weakref.finalize(
             self, _end_all, self._workers, self._setup, owner=os.getpid()
@@ -201,6 +203,7 @@ class WorkerPool:
     def _note(self, worker: WorkerProcess, message: FromWorker) -> None:
         if isinstance(message, Hello):
             worker.ready = True
+            self._failed_starts = 0
             worker.since = time.monotonic()
         elif isinstance(message, Started):
             worker.since = message.at
@@ -232,12 +235,8 @@ class WorkerPool:
                     f"{worker} neither answers nor can be killed; it hangs in the kernel"
                     + (f", reading {worker.jobs[0].path}" if worker.jobs else "")
                 )
-            if not worker.ready:
-                raise WorkerTimeoutError(
-                    f"{worker} did not start within {limit:g} s; run `pydmed-dali doctor` to see "
-                    "whether this Python can import what a worker needs"
-                )
-            self._replace(worker, f"was killed after {limit:g} s without an answer (read_timeout)")
+            name = "read_timeout" if worker.ready else "the limit for its start"
+            self._replace(worker, f"was killed after {limit:g} s without an answer ({name})")
 
     def _replace(self, worker: WorkerProcess, ending: str) -> None:
         """Put a new worker in the place of one that has ended, and see to its jobs."""
@@ -248,18 +247,22 @@ class WorkerPool:
         worker.release()
         del self._workers[worker.number]
         self._refuse_flapping(worker, death)
-        where = f" while reading {path}" if path else " while it had nothing to do"
+        doing = "it had nothing to do" if worker.ready else "it started"
+        where = f" while reading {path}" if path else f" while {doing}"
         logger.warning("%s %s%s; it is replaced", worker, ending, where)
         self._start(worker.number)
-        if jobs and self._is_fatal(jobs[0]):
+        if path and self._is_fatal(jobs[0]):
             self._pending.append(_fatal(jobs.pop(0), death))
         for job in jobs:
             self._workers[worker.number].give(job)
 
     def _refuse_flapping(self, worker: WorkerProcess, death: Death) -> None:
-        if not worker.ready:
+        self._failed_starts += not worker.ready
+        if self._failed_starts >= _MOST_FAILED_STARTS:
             raise WorkerError(
-                f"{worker} {death.ending} before it was ready; its own words are on standard error"
+                f"{worker} {death.ending} before it was ready, the last of "
+                f"{self._failed_starts} that failed to start; its own words are on standard error, "
+                "and `pydmed-dali doctor` tells whether workers can run here"
             )
         if len(self.deaths) >= _MOST_DEATHS:
             last = "; ".join(f"{d.worker} {d.ending} ({d.path})" for d in self.deaths[-3:])

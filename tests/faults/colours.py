@@ -17,7 +17,8 @@ from pydmed_dali.slide.protocol import WHITE, Pixels, Slide, SlideFacts
 from pydmed_dali.slide.view import View
 
 EXTENT = Size(100_000, 100_000)
-CHUNK, CROP = 128, 64
+CHUNK, CROP = 512, 256
+"""Large enough that DALI takes longer to cut a batch than a worker to overwrite a chunk."""
 FACTS = SlideFacts(
     level_dimensions=(EXTENT,),
     level_downsamples=(1.0,),

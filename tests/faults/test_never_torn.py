@@ -13,7 +13,8 @@ from pydmed_dali.pipelines.basic import basic
 from tests.faults.colours import CHUNK, CROP, ColourLoader, colour_dataset, count_torn
 from tests.support import NAMES, Batch, first
 
-CROPS_EACH = 20_000
+CROPS_EACH = 4_000
+BURST = 6  # batches taken without a pause, so that DALI is cutting while slots are overwritten
 
 
 def open_source(depth: int, seed: int = 0, passes: int | None = None) -> BigChunkSource:
@@ -22,7 +23,7 @@ def open_source(depth: int, seed: int = 0, passes: int | None = None) -> BigChun
         colour_dataset(40),
         chunk_size=CHUNK,
         crop_size=CROP,
-        batch_size=128,
+        batch_size=64,
         resident=8,
         crops_per_chunk=16,
         num_workers=2,
@@ -47,9 +48,9 @@ def count(batches: Iterator[Batch], crops: int) -> int:
     """Torn crops among so many."""
     found = 0
     while crops > 0:
-        batch = next(batches)
-        found += torn(batch)
-        crops -= len(batch["image"])
+        burst = [next(batches) for _ in range(BURST)]
+        found += sum(torn(batch) for batch in burst)
+        crops -= sum(len(batch["image"]) for batch in burst)
     return found
 
 

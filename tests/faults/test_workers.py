@@ -95,7 +95,9 @@ def test_workers_killed_from_outside_between_batches(coordinates: Dataset) -> No
 def test_workers_that_cannot_start_end_the_run_with_words(coordinates: Dataset) -> None:
     with (
         BigChunkSource(coordinates, **OPTIONS, loader=EndsAtOnce()) as source,
-        pytest.raises(WorkerError, match=r"worker \d \(pid \d+\) ended with exit code 9 before"),
+        pytest.raises(
+            WorkerError, match=r"worker \d \(pid \d+\) ended with exit code 9 before .* of 3"
+        ),
     ):
         take(source, 1)
 
