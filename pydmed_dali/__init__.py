@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pydmed_dali.errors import PydmedError
     from pydmed_dali.geometry import Point, Region, Size
     from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+    from pydmed_dali.loader.report import Report
     from pydmed_dali.loader.statistics import Stats
     from pydmed_dali.slide.protocol import Slide, SlideFacts
 
@@ -31,6 +32,7 @@ _HOMES = {
     "PydmedError": "errors",
     "Record": "dataset",
     "Region": "geometry",
+    "Report": "loader.report",
     "Size": "geometry",
     "Slide": "slide.protocol",
     "SlideFacts": "slide.protocol",
@@ -50,6 +52,7 @@ __all__ = [
     "PydmedError",
     "Record",
     "Region",
+    "Report",
     "Size",
     "Slide",
     "SlideFacts",

@@ -6,8 +6,9 @@ import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,10 +27,12 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import SourceClosedError, SourceError, StateError
 from pydmed_dali.geometry import Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.loader.report import Report
 from pydmed_dali.loader.statistics import Stats
 from pydmed_dali.plan.random import mix
 
 _MOST_WORKERS = 8
+_T = TypeVar("_T")
 
 # Weak in both directions: the pipeline itself keeps its source, and a failed source its failure,
 # whose traceback keeps the pipeline.
@@ -202,7 +205,7 @@ class BigChunkSource:
 
     def stats(self) -> Stats:
         """What the source did so far."""
-        tally, slides = self._engine.residents.tally, self.dataset.slides
+        tally = self._engine.residents.tally
         begun = tally.first_batch_at
         skipped = {**self._engine.residents.troubled_slides, **self._engine.residents.bad_slides}
         return Stats(
@@ -215,9 +218,19 @@ class BigChunkSource:
             starved_seconds=tally.starved_seconds,
             running_seconds=0.0 if begun is None else time.monotonic() - begun,
             distinct_slides_per_batch=tally.slides_in_batches / max(tally.batches, 1),
-            reads_per_slide={slides[s].path: n for s, n in sorted(tally.reads_per_slide.items())},
-            slides_skipped={slides[s].path: reason for s, reason in sorted(skipped.items())},
+            reads_per_slide=self._by_path(tally.reads_per_slide),
+            slides_skipped=self._by_path(skipped),
             worker_deaths=len(self._engine.pool.deaths),
+        )
+
+    def report(self) -> Report:
+        """What could not be read, and which loader processes had to be replaced."""
+        residents = self._engine.residents
+        return Report(
+            slides_skipped=self._by_path(residents.bad_slides),
+            regions_failed=self._by_path(residents.troubled_slides),
+            chunks_substituted=residents.tally.chunks_substituted,
+            deaths=tuple(self._engine.pool.deaths),
         )
 
     def state_dict(self, after: ArrayLike | None = None) -> dict[str, Any]:
@@ -289,6 +302,10 @@ class BigChunkSource:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _by_path(self, values: Mapping[int, _T]) -> dict[Path, _T]:
+        """Values by slide number, as values by the slide's path, in the dataset's order."""
+        return {self.dataset.slides[slide].path: value for slide, value in sorted(values.items())}
 
     def _bind(self, pipeline: Pipeline | None) -> None:
         """Take the one pipeline that this source serves."""

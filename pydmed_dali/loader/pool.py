@@ -9,7 +9,6 @@ import select
 import time
 import weakref
 from collections import Counter
-from dataclasses import dataclass
 from typing import Protocol
 
 import cloudpickle
@@ -34,6 +33,7 @@ from pydmed_dali.loader.messages import (
     receive,
 )
 from pydmed_dali.loader.process import WorkerProcess
+from pydmed_dali.loader.report import Death
 from pydmed_dali.plan.sampler import Candidate
 from pydmed_dali.ring.arena import Arena, SharedArena
 
@@ -44,18 +44,6 @@ _END_SECONDS = 5.0
 _DEATHS_PER_JOB = 2
 _MOST_DEATHS = 50
 _MOST_FAILED_STARTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """A worker that ended without being told to."""
-
-    worker: str
-    """Its number and process id."""
-    ending: str
-    """The signal or exit code, in words."""
-    path: str | None
-    """The slide it was reading, None between jobs."""
 
 
 class Pool(Protocol):

@@ -179,6 +179,7 @@ class Residents:
         slot = self._slots.slot(loaded.chunk)
         if search.place:
             self._substitutions[loaded.chunk] = search.place
+            self.tally.chunks_substituted += 1
             self._forget_old()
         self._arena.mark_filled(slot)
         self.tally.chunks_read += 1

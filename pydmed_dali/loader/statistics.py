@@ -55,6 +55,7 @@ class Tally:
     batches: int = 0
     crops: int = 0
     chunks_read: int = 0
+    chunks_substituted: int = 0
     bytes_read: int = 0
     decode_seconds: float = 0.0
     startup_seconds: float = 0.0

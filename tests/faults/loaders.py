@@ -4,49 +4,97 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pydmed_dali.geometry import Point
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.loader.filler import Filler
+from pydmed_dali.loader.messages import Loaded
 from pydmed_dali.slide.protocol import Pixels, Slide
 from pydmed_dali.slide.view import View
 
+SLIDE = "slide-2.tif"
+"""The slide at which things go wrong."""
+
+
+def misbehave(deed: str) -> None:
+    """Do one bad thing; the names are the ids of the tests."""
+    match deed:
+        case "raise":
+            raise RuntimeError("a defect")
+        case "sys.exit":
+            raise SystemExit(5)
+        case "os._exit(0)":
+            os._exit(0)
+        case "hang":
+            time.sleep(3600)
+        case signal_name:
+            os.kill(os.getpid(), getattr(signal, signal_name))
+
 
 class Misbehaving(BigChunkLoader):
-    """Does something bad at its first read of each slide named, or at every read."""
+    """Does something bad at one place of a worker's life, once in all, or each time it comes there.
 
-    def __init__(self, marks: Path, deed: str, slide: str, always: bool = False) -> None:
-        self.marks, self.deed, self.slide, self.always = marks, deed, slide, always
+    `marks` is a folder that all workers share: who makes the mark in it is the one.
+    """
+
+    def __init__(self, marks: Path, deed: str, place: str, always: bool = False) -> None:
+        self.marks, self.deed, self.place, self.always = marks, deed, place, always
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In a worker: go bad now, or lay a trap in the worker's own program."""
+        self.__dict__.update(state)
+        if os.getpid() == state["parent"]:
+            return  # the parent tries the loader's pickle
+        self._come_to("starting")
+        program = sys.modules["__main__"]
+        self._trap(program, "send", "publishing", lambda message: isinstance(message, Loaded))
+        self._trap(Filler, "close", "shutting down", lambda: True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "parent": os.getpid()}
+
+    def open_slide(self, path: Path) -> Slide:
+        if path.name == SLIDE:
+            self._come_to("opening")
+        return super().open_slide(path)
 
     def extract_bigchunk(self, slide: Slide, view: View, origin: Point, out: Pixels) -> None:
-        mark = self.marks / slide.path.name
-        if slide.path.name == self.slide and (self.always or not mark.exists()):
-            mark.touch()
+        if slide.path.name == SLIDE:
             out[:] = 13  # half-written pixels must never be seen
-            self._misbehave()
+            self._come_to("reading")
         super().extract_bigchunk(slide, view, origin, out)
 
-    def _misbehave(self) -> None:
-        match self.deed:
-            case "raise":
-                raise RuntimeError("a defect")
-            case "sys.exit":
-                raise SystemExit(5)
-            case "os._exit":
-                os._exit(0)
-            case "hang":
-                time.sleep(3600)
-            case name:
-                os.kill(os.getpid(), getattr(signal, name))
+    def _come_to(self, place: str) -> None:
+        if place != self.place:
+            return
+        try:
+            (self.marks / "done").touch(exist_ok=self.always)
+        except FileExistsError:
+            return
+        misbehave(self.deed)
+
+    def _trap(self, owner: Any, name: str, place: str, applies: Callable[..., bool]) -> None:
+        plain = getattr(owner, name)
+
+        def trapped(first: Any, *rest: Any) -> Any:
+            if applies(*rest):
+                self._come_to(place)
+            return plain(first, *rest)
+
+        setattr(owner, name, trapped)
 
 
 class EndsAlways(BigChunkLoader):
-    """Kills the worker whatever it reads."""
+    """Kills the worker whatever it opens."""
 
-    def extract_bigchunk(self, slide: Slide, view: View, origin: Point, out: Pixels) -> None:
+    def open_slide(self, path: Path) -> Slide:
         os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("not reached")
 
 
 class EndsAtOnce(BigChunkLoader):

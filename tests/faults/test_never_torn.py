@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,8 @@ from pydmed_dali.pipelines.basic import basic
 from tests.faults.colours import CHUNK, CROP, ColourLoader, colour_dataset, count_torn
 from tests.support import NAMES, Batch, first
 
-CROPS_EACH = 4_000
+CROPS_EACH = int(os.environ.get("PYDMED_DALI_STRESS_CROPS", 4_000))
+"""Crops of each of the twelve runs; 84,000 make a million together."""
 BURST = 6  # batches taken without a pause, so that DALI is cutting while slots are overwritten
 
 
@@ -96,4 +98,4 @@ def test_a_lease_shorter_by_one_is_noticed(depth: int) -> None:
     with open_source(depth) as source:
         batches = endless(source, depth)
         source._depth -= 1
-        assert count(batches, 5 * CROPS_EACH) > 0
+        assert any(count(batches, 1) for _ in range(200))

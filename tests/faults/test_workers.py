@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -31,34 +30,20 @@ def healthy(dataset: Dataset, batches: int = 20) -> Any:
         return sum_up(take(source, batches))
 
 
-DEADLY = ["sys.exit", "os._exit", "SIGKILL", "SIGSEGV", "SIGTERM", "hang"]
-
-
-@pytest.mark.parametrize("deed", DEADLY)
-def test_a_worker_that_dies_is_replaced_and_its_chunk_is_read_again(
-    coordinates: Dataset, tmp_path: Path, deed: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    loader = Misbehaving(tmp_path, deed, "slide-2.tif")
-    with BigChunkSource(coordinates, **OPTIONS, loader=loader, read_timeout=2) as source:
-        outputs = sum_up(take(source, 20))
-        stats = source.stats()
-    np.testing.assert_array_equal(outputs["image"], healthy(coordinates)["image"])
-    assert stats.worker_deaths == 1
-    assert not stats.slides_skipped
-    (message,) = [r.message for r in caplog.records if r.levelno == logging.WARNING]
-    assert "slide-2.tif" in message and "replaced" in message
-    if deed.startswith("SIG"):
-        assert deed in message
+DEADLY = ["sys.exit", "os._exit(0)", "SIGKILL", "SIGSEGV", "SIGTERM", "hang"]
 
 
 @pytest.mark.parametrize("deed", DEADLY)
 def test_a_slide_that_kills_two_workers_is_skipped(
     coordinates: Dataset, tmp_path: Path, deed: str
 ) -> None:
-    loader = Misbehaving(tmp_path, deed, "slide-2.tif", always=True)
+    loader = Misbehaving(tmp_path, deed, "reading", always=True)
     with BigChunkSource(coordinates, **OPTIONS, loader=loader, read_timeout=1) as source:
         crops = [c for b in take(source, 20) for c in source.describe(b["info"])]
-        stats = source.stats()
+        stats, report = source.stats(), source.report()
+    assert list(report.slides_skipped) == list(stats.slides_skipped)
+    assert str(report).startswith("skipped: ") and "slide-2.tif" in str(report)
+    assert report.chunks_substituted > 0
     assert {c.record.path.name for c in crops} == {f"slide-{n}.tif" for n in (0, 1, 3, 4, 5)}
     (reason,) = stats.slides_skipped.values()
     assert "2 workers ended while reading it" in reason
@@ -69,7 +54,7 @@ def test_a_slide_that_kills_two_workers_is_skipped(
 def test_a_read_that_raises_is_replaced_by_another_place(
     coordinates: Dataset, tmp_path: Path, num_workers: int
 ) -> None:
-    loader = Misbehaving(tmp_path, "raise", "slide-2.tif")
+    loader = Misbehaving(tmp_path, "raise", "reading")
     options = {**OPTIONS, "num_workers": num_workers}
     with BigChunkSource(coordinates, **options, loader=loader) as source:
         crops = [c for b in take(source, 20) for c in source.describe(b["info"])]
@@ -98,6 +83,17 @@ def test_workers_that_cannot_start_end_the_run_with_words(coordinates: Dataset) 
         pytest.raises(
             WorkerError, match=r"worker \d \(pid \d+\) ended with exit code 9 before .* of 3"
         ),
+    ):
+        take(source, 1)
+
+
+def test_after_fifty_deaths_the_run_ends_with_a_report(tmp_path: Path) -> None:
+    """Thirty slides, each of which kills its readers: not one after the other for ever."""
+    for number in range(30):
+        (tmp_path / f"{number}.svs").touch()
+    with (
+        BigChunkSource(Dataset.from_folder(tmp_path), **OPTIONS, loader=EndsAlways()) as source,
+        pytest.raises(WorkerError, match=r"50 workers ended, the last ones: .* SIGKILL .*\.svs"),
     ):
         take(source, 1)
 

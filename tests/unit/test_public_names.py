@@ -28,6 +28,7 @@ def test_the_names_are_these() -> None:
         "PydmedError",
         "Record",
         "Region",
+        "Report",
         "Size",
         "Slide",
         "SlideFacts",

@@ -1,0 +1,39 @@
+"""What went wrong while a source ran, for people to read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A loader process that ended without being told to."""
+
+    worker: str
+    """Its number and process id."""
+    ending: str
+    """The signal or exit code, in words."""
+    path: str | None
+    """The slide it was reading, None while it started or had nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that was replaced or left out; printing it gives one line each."""
+
+    slides_skipped: dict[Path, str]
+    """Slides that are not tried any more, with the reason: they cannot be opened, or killed two
+    loader processes."""
+    regions_failed: dict[Path, str]
+    """Slides of which some region could not be read, with the first reason."""
+    chunks_substituted: int
+    """BigChunks that stood in for one that could not be read."""
+    deaths: tuple[Death, ...]
+    """Loader processes that were replaced, in order."""
+
+    def __str__(self) -> str:
+        lines = [f"skipped: {reason}" for reason in self.slides_skipped.values()]
+        lines += [f"failed in places: {reason}" for reason in self.regions_failed.values()]
+        lines += [f"{d.worker} {d.ending}" + f" ({d.path})" * bool(d.path) for d in self.deaths]
+        return "\n".join(lines) or "nothing went wrong"

@@ -1,0 +1,85 @@
+"""Every way to go wrong at every place of a worker's life: the run goes on, with the same data.
+
+Run with `-v --durations=0` for the table, cell by cell.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator
+from pydmed_dali.loader import pool
+from pydmed_dali.pipelines.basic import basic
+from tests.faults.loaders import SLIDE, Misbehaving
+from tests.support import NAMES, sum_up, take
+
+DEEDS = ["raise", "sys.exit", "os._exit(0)", "SIGKILL", "SIGSEGV", "hang"]
+PLACES = ["starting", "opening", "reading", "publishing", "shutting down"]
+SECONDS = 20.0
+OPTIONS: dict[str, Any] = {
+    "chunk_size": 256,
+    "crop_size": 64,
+    "batch_size": 8,
+    "resident": 3,
+    "crops_per_chunk": 8,
+    "num_workers": 2,
+    "read_timeout": 1.0,
+}
+
+
+@pytest.fixture(scope="module")
+def healthy(coordinates: Dataset) -> Any:
+    with BigChunkSource(coordinates, **OPTIONS) as source:
+        return sum_up(take(source, 20))
+
+
+@pytest.fixture(autouse=True)
+def short_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that hangs while it starts is given up after seconds, here."""
+    monkeypatch.setattr(pool, "_START_SECONDS", 4.0)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("deed", DEEDS)
+def test_a_cell_of_the_table(
+    coordinates: Dataset, healthy: Any, tmp_path: Path, deed: str, place: str
+) -> None:
+    begun = time.monotonic()
+    loader = Misbehaving(tmp_path, deed, place)
+    with BigChunkSource(coordinates, **OPTIONS, loader=loader) as source:
+        outputs = sum_up(take(source, 20))
+        stats, deaths = source.stats(), source.report().deaths
+    assert (tmp_path / "done").exists(), "the fault never happened"
+    assert time.monotonic() - begun < SECONDS
+    if deed == "raise" and place in ("opening", "reading"):
+        assert SLIDE in {path.name for path in stats.slides_skipped}
+        return
+    np.testing.assert_array_equal(outputs["image"], healthy["image"])
+    np.testing.assert_array_equal(outputs["info"], healthy["info"])
+    assert not stats.slides_skipped
+    if place != "shutting down":
+        (death,) = deaths
+        assert (death.path is None) == (place == "starting")
+        assert SLIDE in str(death.path) or place not in ("opening", "reading")
+        assert deed in death.ending if deed.startswith("SIG") else death.ending
+
+
+@pytest.mark.parametrize("signal", ["SIGKILL", "SIGSEGV", "SIGTERM", "SIGSTOP"])
+def test_an_idle_worker(coordinates: Dataset, healthy: Any, signal: str) -> None:
+    """From outside, as the kernel does it; a stopped one is found when it does not read."""
+    with BigChunkSource(coordinates, **OPTIONS) as source:
+        batches = []
+        loader = SmallChunkIterator(basic(source), NAMES, batches_per_epoch=20)
+        for number, batch in enumerate(loader):
+            batches.append(batch)
+            if number == 5:
+                worker = psutil.Process().children()[0]
+                worker.send_signal(getattr(__import__("signal"), signal))
+        assert len(source.report().deaths) == 1
+    np.testing.assert_array_equal(sum_up(batches)["image"], healthy["image"])
