@@ -74,6 +74,10 @@ class Patient:
         object.__setattr__(self, "records", tuple(self.records))
         if not self.records:
             raise DatasetError(f"patient {self.id!r} has no slide; give it at least one Record")
+        if not isinstance(self.label, str | int | None):
+            raise DatasetError(
+                f"patient {self.id!r} has the label {self.label!r}; a label is a str or an int"
+            )
 
 
 @dataclass(frozen=True)
@@ -218,10 +222,6 @@ def _labels(
             value = _ask(label, record.path, "label")
             if value is None:
                 missing.append(record.path)
-            elif not isinstance(value, str | int):
-                raise DatasetError(
-                    f"label({str(record.path)!r}) gave {value!r}; it must give a str or an int"
-                )
             elif labels.setdefault(name, value) != value:
                 raise DatasetError(
                     f"patient {name!r} has slides of two labels, {labels[name]!r} and {value!r} "

@@ -44,8 +44,9 @@ class Size:
             size = cls(value, value)
         else:
             raise OptionError(f"{name} must be an int or a Size(width, height), not {value!r}")
-        if size.width < 1 or size.height < 1:
-            raise OptionError(f"{name} must be at least 1 pixel in each direction, not {size}")
+        sides = (size.width, size.height)
+        if not all(isinstance(side, int) and side >= 1 for side in sides):
+            raise OptionError(f"{name} must be at least 1 whole pixel in each direction: {size}")
         return size
 
 

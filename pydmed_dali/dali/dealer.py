@@ -68,6 +68,11 @@ class Dealer:
         self._call = self._begun_at = call
         self._residents.start_at(call)
 
+    @property
+    def begins_again(self) -> bool:
+        """Whether the next call begins a finite run anew, after the end of one was announced."""
+        return self._run_over
+
     def end_run(self) -> None:
         """Have the next call end a finite run that is under way, as if it were complete."""
         run, batch = self._window.place(self._call)
@@ -75,11 +80,11 @@ class Dealer:
             self._call = (run + 1) * self._window.batches
             self._run_over = False
 
-    def substitutions_from(self, batches: int) -> dict[int, int]:
-        """The stand-ins that a state behind `batches` batches of the latest run must keep.
+    def places_from(self, batches: int) -> dict[int, int]:
+        """The candidates' places that a state behind `batches` batches of the latest run keeps.
 
         Chunk numbers count from that run's start. Raises `StateError` for a batch that is so long
-        ago that its stand-ins were dropped.
+        ago that they were dropped.
         """
         if not batches:
             return {}
@@ -88,7 +93,7 @@ class Dealer:
             run -= 1
         start = self._window.first_chunk(run * (self._window.batches or 0))
         first = self._window.first_chunk(run * (self._window.batches or 0) + batches)
-        return {g - start: place for g, place in self._residents.substitutions_from(first).items()}
+        return {g - start: place for g, place in self._residents.places_from(first).items()}
 
     def next_batch(self, depth: int) -> Batch:
         """The next batch; `depth` is the prefetch depth of the pipeline that asks."""

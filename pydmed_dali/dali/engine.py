@@ -19,6 +19,8 @@ from pydmed_dali.plan.sampler import Sampler
 from pydmed_dali.plan.window import Window
 from pydmed_dali.ring.arena import Arena, Layout, SharedArena
 
+_MOST_JOBS = 16
+
 
 class Engine:
     """Owns the ring and the workers. Nothing is allocated for options that cannot work."""
@@ -73,9 +75,10 @@ class Engine:
         options = self._options
         if options.num_workers == 0:
             return InProcessPool(plan, loader, arena)
-        # Enough jobs each that a worker does not idle until the next batch is asked for.
+        # Enough jobs each that a worker does not idle until the next batch is asked for; so few
+        # that neither side's messages can ever fill a channel, where both would wait for ever.
         per_batch = -(-options.batch_size // options.crops_per_chunk)
-        jobs = max(2, -(-per_batch // options.num_workers) + 1)
+        jobs = min(max(2, -(-per_batch // options.num_workers) + 1), _MOST_JOBS)
         return WorkerPool(plan, loader, self.arena, options.num_workers, options.read_timeout, jobs)
 
     def _chunks(self) -> int | None:

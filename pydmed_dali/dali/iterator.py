@@ -42,9 +42,11 @@ class SmallChunkIterator:
         self._iterator = DALIGenericIterator(
             [pipeline], list(output_map), size=-1, auto_reset=False, prepare_first_batch=False
         )
-        self._delivered = 0  # batches of the present run; of an endless source, altogether
+        self._clock = 0  # batches of the present run; of an endless source, altogether
         self._position = 0  # batches of the present epoch
         self._drawn = 0  # batches taken from DALI since the present run was begun or resumed
+        self._resumed = False  # whether the next `for` goes on with the epoch of a loaded state
+        self._epoch = 0  # numbers the `for`s, so that an older one ends when a newer one begins
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -52,45 +54,56 @@ class SmallChunkIterator:
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         """One epoch; after `load_state_dict`, first the rest of the interrupted one."""
-        if self.source.is_finite and self._drawn:
-            self._rewind()
-        try:
-            while self._position < self._length:
-                batch = self._next()
-                self._position += 1
-                yield batch
-        finally:
-            self._position = 0
+        self._epoch += 1
+        present = self._epoch
+        if not self._resumed:
+            self._begin_epoch()
+        self._resumed = False
+        while present == self._epoch and self._position < self._length:
+            yield self._next()
 
     def state_dict(self) -> dict[str, Any]:
         """The place behind the last batch that was yielded, in plain values; as in torch.
 
+        After `break` that is a place within an epoch, which a resumed run first brings to its end.
         The augmentation's own random numbers are DALI's and are not part of it.
         """
+        batches = self._clock if self._drawn else self.source.position
         return {
-            "source": self.source.state_after(self._delivered),
+            "source": self.source.state_after(batches),
             "position": self._position,
             "batches_per_epoch": self._length,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue a saved run, before the first batch; see `BigChunkSource.load_state_dict`."""
-        if state.get("batches_per_epoch") != self._length:
+        if "source" not in state:
             raise StateError(
-                f"the state was saved with batches_per_epoch={state.get('batches_per_epoch')}, "
+                "this is no state of a SmallChunkIterator; a BigChunkSource's own is loaded by "
+                "source.load_state_dict"
+            )
+        if state["batches_per_epoch"] != self._length:
+            raise StateError(
+                f"the state was saved with batches_per_epoch={state['batches_per_epoch']}, "
                 f"this iterator has {self._length}"
             )
         self.source.load_state_dict(state["source"])
-        self._delivered = int(state["source"]["batches"])
-        self._position = int(state["position"])
-        if self.source.is_finite:
-            self._delivered %= self._length
+        self._clock, self._position = self.source.position, int(state["position"])
+        self._resumed = True
+
+    def _begin_epoch(self) -> None:
+        if not self._drawn:
+            self._clock = self.source.position  # of a state that was loaded into the source itself
+        elif self.source.is_finite:
+            self._rewind()
+        self._position = self._clock if self.source.is_finite else 0
 
     def _next(self) -> dict[str, torch.Tensor]:
         (batch,) = next(self._iterator)
-        crops = self.source.crops_in_batch(self._delivered)
+        crops = self.source.crops_in_batch(self._clock)
         self._drawn += 1
-        self._delivered += 1
+        self._clock += 1
+        self._position += 1
         if crops == self.source.batch_size:
             return dict(batch)
         return {name: tensor[:crops] for name, tensor in batch.items()}
@@ -104,4 +117,4 @@ class SmallChunkIterator:
             except StopIteration:
                 break
         self._iterator.reset()
-        self._drawn = self._delivered = 0
+        self._drawn = self._clock = 0

@@ -47,7 +47,7 @@ class Options:
             )
         if self.on_error not in ("skip", "raise"):
             raise OptionError(f"on_error must be 'skip' or 'raise', not {self.on_error!r}")
-        if not self.read_timeout > 0:
+        if not _is_positive(self.read_timeout):
             raise OptionError(f"read_timeout must be positive seconds, not {self.read_timeout!r}")
 
     def slots_per_image(self, slots: int) -> int:
@@ -93,5 +93,9 @@ class Options:
             )
         if self.level is not None and (not isinstance(self.level, int) or self.level < 0):
             raise OptionError(f"level must be an int of at least 0, not {self.level!r}")
-        if self.mpp is not None and not self.mpp > 0:
+        if self.mpp is not None and not _is_positive(self.mpp):
             raise OptionError(f"mpp must be positive micrometres per pixel, not {self.mpp!r}")
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0

@@ -42,7 +42,13 @@ def pipeline_def(
                     f"{source!r}"
                 )
             chosen = {**source.pipeline_options, **options, **kwargs}
-            pipeline: Pipeline = define(source, *args, **chosen)
+            try:
+                pipeline: Pipeline = define(source, *args, **chosen)
+            except SourceError:
+                raise
+            except BaseException:
+                source.unbind()  # so that a definition can be mended and tried again
+                raise
             return pipeline
 
         return create_pipeline

@@ -24,7 +24,7 @@ from pydmed_dali.dali.info import Info, SmallChunk, describe, to_numpy
 from pydmed_dali.dali.options import Options
 from pydmed_dali.dali.state import check_state, make_state
 from pydmed_dali.dataset import Dataset
-from pydmed_dali.errors import SourceClosedError, SourceError, StateError
+from pydmed_dali.errors import OptionError, SourceClosedError, SourceError, StateError
 from pydmed_dali.geometry import Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.report import Report
@@ -68,9 +68,11 @@ class BigChunkSource:
         crops_per_chunk: crops taken of each BigChunk before it is replaced (R).
         num_workers: loader processes; 0 reads in the calling process. By default one less than the
             cores, at most 8.
-        seed: with the dataset, decides every crop. Timing and `num_workers` decide nothing.
+        seed: with the dataset, decides every crop. Timing and `num_workers` decide nothing, but
+            for when a slide that kills or blocks its readers is given up.
         passes: None for an endless source (training); 1 for a finite one that visits every patient
             once, then ends with StopIteration and can be run again (validation); n for n visits.
+            Finite sources of several ranks may differ by some batches in length.
         rank, world_size: this process among those that share the dataset, as in torch.distributed.
         device: `cpu`, `gpu`, or `auto` for the GPU where there is one.
         prefetch_depth: the largest prefetch_queue_depth a pipeline of this source may have.
@@ -107,6 +109,12 @@ class BigChunkSource:
         read_timeout: float = 300.0,
         loader: BigChunkLoader | None = None,
     ) -> None:
+        if not isinstance(dataset, Dataset):
+            raise OptionError(
+                f"dataset must be a Dataset, not {dataset!r}; Dataset.from_folder makes one"
+            )
+        if loader is not None and not isinstance(loader, BigChunkLoader):
+            raise OptionError(f"loader must be an instance of a BigChunkLoader, not {loader!r}")
         if level is None and mpp is None:
             level = 0
         if num_workers is None:
@@ -248,13 +256,13 @@ class BigChunkSource:
                 "state_dict needs the info of the last batch that you have used: "
                 'state_dict(after=batch["info"]), or take SmallChunkIterator.state_dict()'
             )
-        return self.state_after(self._engine.window.place(self._engine.dealer.call)[1])
+        return self.state_after(self.position)
 
     def state_after(self, batches: int) -> dict[str, Any]:
         """The place behind the first `batches` batches, of the present run in a finite source."""
-        substitutions = self._engine.dealer.substitutions_from(batches)
+        places = self._engine.dealer.places_from(batches)
         skipped = self._engine.residents.bad_slides
-        return make_state(self.options, self.dataset, batches, substitutions, skipped)
+        return make_state(self.options, self.dataset, batches, places, skipped)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue a saved run: the next batch is the one behind the saved place.
@@ -269,8 +277,17 @@ class BigChunkSource:
                 "load the state, then make its pipeline and iterator"
             )
         check_state(state, self.options, self.dataset)
-        self._engine.residents.restore(state["substitutions"], state["skipped_slides"])
+        self._engine.residents.restore(state["places"], state["skipped_slides"])
         self._engine.dealer.begin_at(state["batches"])
+
+    @property
+    def position(self) -> int:
+        """Number of the batch that DALI asks for next: ahead of what a training loop has."""
+        return self._engine.window.place(self._engine.dealer.call)[1]
+
+    def unbind(self) -> None:
+        """Take back the bond to a pipeline whose definition failed."""
+        self._pipeline = None
 
     def crops_in_batch(self, batch: int) -> int:
         """Crops of a batch without the copies that fill a finite run's last one."""
@@ -327,13 +344,15 @@ class BigChunkSource:
                 f"batch_size={options.batch_size}; define it with pydmed_dali.pipeline_def, or "
                 "pass **source.pipeline_options"
             )
-        if pipeline.prefetch_queue_depth > options.prefetch_depth:
+        depth = pipeline.prefetch_queue_depth
+        if isinstance(depth, dict):  # separate queues, for the CPU and the GPU
+            depth = max(depth.values())
+        if depth > options.prefetch_depth:
             raise SourceError(
-                f"the pipeline has prefetch_queue_depth={pipeline.prefetch_queue_depth}, but the "
-                f"ring was made for {options.prefetch_depth}; give the source "
-                f"prefetch_depth={pipeline.prefetch_queue_depth}"
+                f"the pipeline has prefetch_queue_depth={depth}, but the ring was made for "
+                f"{options.prefetch_depth}; give the source prefetch_depth={depth}"
             )
-        self._depth = pipeline.prefetch_queue_depth
+        self._depth = depth
         self._pipeline = weakref.ref(pipeline)
         _sources[pipeline] = weakref.ref(self)
 
@@ -348,12 +367,34 @@ class BigChunkSource:
         """
         self._refuse_if_over()
         try:
+            self._refuse_overtaking()
             return self._engine.dealer.next_batch(self._depth)
         except StopIteration:
             raise
         except BaseException as error:
+            if self._closed:  # by another thread, while this one waited
+                self._refuse_if_over()
             self._failure = error
             raise
+
+    def _refuse_overtaking(self) -> None:
+        """Raise where more batches are in flight than the lease rule reckons with."""
+        pipeline = self._pipeline() if self._pipeline else None
+        if pipeline is None:
+            return
+        if self._engine.dealer.begins_again and not pipeline.empty():
+            raise SourceError(
+                "the pipeline was reset while batches of the last run were not taken yet; take all "
+                "of them before reset(), or use SmallChunkIterator, where break is safe"
+            )
+        # DALI tells the number of batches in flight in no public way.
+        in_flight = getattr(pipeline, "_batches_to_consume", 0)
+        if in_flight >= self._depth:
+            raise SourceError(
+                f"{in_flight} batches were scheduled and not taken, but the pipeline's "
+                f"prefetch_queue_depth is {self._depth}: take outputs before scheduling more, or "
+                "raise prefetch_depth of the source and prefetch_queue_depth of the pipeline"
+            )
 
     def _refuse_if_over(self) -> None:
         if self._closed:

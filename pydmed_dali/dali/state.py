@@ -32,14 +32,17 @@ def make_state(
     options: Options,
     dataset: Dataset,
     batches: int,
-    substitutions: Mapping[int, int],
+    places: Mapping[int, int],
     skipped_slides: Mapping[int, str],
 ) -> dict[str, Any]:
-    """A state of plain values: dicts, strings and numbers, so that loading one runs no code."""
+    """A state of plain values: dicts, strings and numbers, so that loading one runs no code.
+
+    `places` says of each chunk that was loaded already which of its candidates it took.
+    """
     return {
         "version": VERSION,
         "batches": batches,
-        "substitutions": dict(substitutions),
+        "places": dict(places),
         "skipped_slides": dict(skipped_slides),
         **_identity(options, dataset),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 from pydmed_dali.errors import (
@@ -16,7 +17,15 @@ from pydmed_dali.errors import (
 )
 from pydmed_dali.geometry import Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
-from pydmed_dali.loader.messages import Answer, Failed, Job, Loaded, ReadPlan, shorten
+from pydmed_dali.loader.messages import (
+    Answer,
+    Failed,
+    Job,
+    Loaded,
+    ReadPlan,
+    first_words,
+    last_lines,
+)
 from pydmed_dali.plan.placement import Placement
 from pydmed_dali.ring.arena import Arena
 from pydmed_dali.slide.protocol import Slide
@@ -43,7 +52,7 @@ class Filler:
             placement = self._fill(job, slide, view)
         except Exception as error:
             self._forget(job.path)
-            text = shorten(traceback.format_exc())
+            text = last_lines(traceback.format_exc())
             return Failed(job.chunk, _slide_error(error, job, opened), text, whole_slide=not opened)
         return Loaded(
             chunk=job.chunk,
@@ -52,7 +61,6 @@ class Filler:
             level=view.level,
             downsample=view.downsample,
             mpp=view.mpp,
-            reader=slide.facts.reader,
             seconds=time.monotonic() - begun,
         )
 
@@ -79,10 +87,11 @@ class Filler:
         return slide
 
     def _forget(self, path: Path) -> None:
-        """Close a slide; after an error it may be in any state, and OpenSlide's stays failed."""
+        """Close a slide, if it can be: after an error it may be in any state."""
         slide = self._open.pop(path, None)
         if slide is not None:
-            slide.close()
+            with suppress(Exception):
+                slide.close()
 
 
 def _at_least(size: Size, crop: Size) -> Size:
@@ -94,7 +103,7 @@ def _slide_error(error: Exception, job: Job, opened: bool) -> SlideError:
     """The error as it crosses to the parent: ours as it is, any other in our words."""
     for kind in (SlideNotFoundError, SlideFormatError, SlideScaleError, SlideReadError):
         if isinstance(error, kind):
-            return kind(str(error))
+            return kind(first_words(str(error)))
     if not opened:
-        return SlideFormatError(f"{job.path}: opening it raised {error!r}")
-    return SlideReadError(f"{job.path}: reading chunk {job.visit} of it raised {error!r}")
+        return SlideFormatError(first_words(f"{job.path}: opening it raised {error!r}"))
+    return SlideReadError(first_words(f"{job.path}: reading a chunk of it raised {error!r}"))

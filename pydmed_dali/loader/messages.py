@@ -21,7 +21,8 @@ from pydmed_dali.plan.sampler import Candidate
 from pydmed_dali.ring.arena import Layout
 
 _LONGEST = 1 << 16
-_LONGEST_TRACEBACK = 1 << 14
+_LONGEST_TRACEBACK = 4096
+_LONGEST_REASON = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,6 @@ class Loaded:
     """Level-0 pixels per view pixel (x, y)."""
     mpp: tuple[float, float] | None
     """Effective micrometres per view pixel (x, y)."""
-    reader: str
-    """The reader and its version."""
     seconds: float
     """Wall time of opening, reading and decoding."""
 
@@ -135,6 +134,11 @@ def receive(channel: socket.socket) -> object | None:
     return pickle.loads(data) if data else None
 
 
-def shorten(text: str) -> str:
+def last_lines(traceback: str) -> str:
     """The end of a traceback, within what a message holds."""
-    return text[-_LONGEST_TRACEBACK:]
+    return traceback[-_LONGEST_TRACEBACK:]
+
+
+def first_words(reason: str) -> str:
+    """The beginning of an error's text, within what a message holds."""
+    return reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + " ..."

@@ -289,7 +289,7 @@ def _end_all(workers: dict[int, WorkerProcess], setup: int, owner: int) -> None:
     if os.getpid() != owner:
         return  # a forked child: the workers, and their ends, are not its own
     for worker in workers.values():
-        worker.channel.close()
+        worker.hang_up()
     until = time.monotonic() + _END_SECONDS
     for worker in workers.values():
         if not worker.wait(until - time.monotonic()):

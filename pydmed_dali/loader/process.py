@@ -37,7 +37,7 @@ class WorkerProcess:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             descriptors = (theirs.fileno(), arena, setup)
-            # -P: the import path is the parent's, without the folder the user happens to be in
+            # -P: the import path is the parent's; a folder that it does not search is not added
             module = "pydmed_dali.loader.worker"
             command = [sys.executable, "-P", "-m", module, *map(str, descriptors)]
             # A process group of its own keeps the terminal's Ctrl-C away from the very start.
@@ -78,6 +78,12 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             return False
         return True
+
+    def hang_up(self) -> None:
+        """End the channel for whoever holds an end of it, also a forked child of the user's."""
+        with suppress(OSError):
+            self.channel.shutdown(socket.SHUT_RDWR)
+        self.channel.close()
 
     def release(self) -> None:
         """Close the descriptors of a process that has ended."""

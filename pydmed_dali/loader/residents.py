@@ -21,7 +21,7 @@ from pydmed_dali.ring.slots import Slots
 logger = logging.getLogger("pydmed_dali.loader")
 
 _PATIENCE = 3600.0  # the pool's own deadlines are shorter; this only bounds one wait
-_MOST_SUBSTITUTIONS = 100_000
+_MOST_PLACES = 10_000  # far more than chunks that a batch still in use can touch
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +38,25 @@ class Resident:
 class _Search:
     """The way of one chunk along its candidates."""
 
-    def __init__(self, visit: int, candidates: Iterator[Candidate], skip: int) -> None:
+    def __init__(self, visit: int, candidates: Iterator[Candidate], known: int | None) -> None:
         self.visit = visit
         self.place = -1
         self.first: Candidate | None = None
         self.present: Candidate
         self._candidates = candidates
-        for _ in range(skip):
-            self._step()
+        self._known = known
 
     def advance(self, bad_slides: Mapping[int, str]) -> bool:
-        """Go to the next candidate whose slide is not known to be bad; False at the end."""
+        """Go to the next candidate whose slide is not known to be bad; False at the end.
+
+        First of all to the one that a saved run had taken, though its slide turned bad later.
+        """
+        known, self._known = self._known, None
         while self._step():
-            if self.present.slide not in bad_slides:
+            if known is not None:
+                if self.place == known:
+                    return True
+            elif self.present.slide not in bad_slides:
                 return True
         return False
 
@@ -87,8 +93,9 @@ class Residents:
         self._on_ready, self._on_error = on_ready, on_error
         self._slots = Slots(arena.layout.slots)
         self._searches: dict[int, _Search] = {}
-        self._substitutions: dict[int, int] = {}
-        self._forgotten = 0
+        self._places: dict[int, int] = {}
+        self._known: dict[int, int] = {}
+        self._forgot = False
         self.bad_slides: dict[int, str] = {}
         """Slides that are not tried again, with the reason."""
         self.troubled_slides: dict[int, str] = {}
@@ -123,31 +130,26 @@ class Residents:
         """The slot in which a chunk lives."""
         return self._slots.slot(chunk)
 
-    def substitutions_from(self, first: int) -> dict[int, int]:
-        """For each chunk from `first` on that did not take its first candidate: the place of its
-        present one. Raises `StateError` where such chunks may have been forgotten.
-        """
-        if first < self._forgotten:
-            raise StateError(
-                f"a state from chunk {first} on was asked for, but what stood in for chunks before "
-                f"{self._forgotten} is forgotten; take the state of a later batch"
-            )
-        return {chunk: place for chunk, place in self._substitutions.items() if chunk >= first}
+    def places_from(self, first: int) -> dict[int, int]:
+        """For each chunk from `first` on that was loaded: the place of the candidate it took.
 
-    def restore(self, substitutions: Mapping[Any, Any], bad_slides: Mapping[Any, str]) -> None:
+        Raises `StateError` where that was forgotten.
+        """
+        oldest = next(iter(self._places), first)
+        if first < oldest and self._forgot:
+            raise StateError(
+                f"a state from chunk {first} on was asked for, but what was loaded before chunk "
+                f"{oldest} is forgotten; take the state of a later batch"
+            )
+        return {chunk: place for chunk, place in self._places.items() if chunk >= first}
+
+    def restore(self, places: Mapping[Any, Any], bad_slides: Mapping[Any, str]) -> None:
         """Take over what a saved run had found out; only before the first `require`.
 
         Numbers may come as strings, as JSON writes the keys of an object.
         """
-        self._substitutions = {int(chunk): int(place) for chunk, place in substitutions.items()}
+        self._known = {int(chunk): int(place) for chunk, place in places.items()}
         self.bad_slides = {int(slide): str(reason) for slide, reason in bad_slides.items()}
-
-    def _forget_old(self) -> None:
-        """Bound the memory of substitutions: the oldest are beyond any batch still in use."""
-        while len(self._substitutions) > _MOST_SUBSTITUTIONS:
-            chunk = next(iter(self._substitutions))
-            del self._substitutions[chunk]
-            self._forgotten = max(self._forgotten, chunk + 1)
 
     def _dispatch(self, last: int) -> None:
         """Give jobs to the pool: in the order of need, as far as slots and the pool have room."""
@@ -156,8 +158,8 @@ class Residents:
                 return
             chunk, slot = self._slots.claim()
             visit = self._visit_of(chunk)
-            skip = self._substitutions.get(chunk, 0)
-            self._searches[chunk] = _Search(visit, self._sampler.candidates(visit), skip)
+            known = self._known.pop(chunk, None)
+            self._searches[chunk] = _Search(visit, self._sampler.candidates(visit), known)
             self._submit_next(chunk, slot)
 
     def _submit_next(self, chunk: int, slot: int) -> None:
@@ -177,10 +179,11 @@ class Residents:
     def _publish(self, loaded: Loaded) -> None:
         search = self._searches.pop(loaded.chunk)
         slot = self._slots.slot(loaded.chunk)
-        if search.place:
-            self._substitutions[loaded.chunk] = search.place
-            self.tally.chunks_substituted += 1
-            self._forget_old()
+        self.tally.chunks_substituted += search.place > 0
+        self._places[loaded.chunk] = search.place
+        if len(self._places) > _MOST_PLACES:
+            del self._places[next(iter(self._places))]
+            self._forgot = True
         self._arena.mark_filled(slot)
         self.tally.chunks_read += 1
         self.tally.bytes_read += 3 * loaded.size.area

@@ -52,10 +52,13 @@ class Placer:
         """The chunk of a visit on a slide of `extent` with tiles of `tile` (both view pixels)."""
         columns = cell_borders(extent.width, self.crop.width, self.chunk.width, tile.width)
         rows = cell_borders(extent.height, self.crop.height, self.chunk.height, tile.height)
-        places = np.outer(np.diff(rows), np.diff(columns)).ravel().cumsum()
-        drawn = int(self._quantile(candidate, visit) * float(places[-1]))
-        row, column = divmod(int(np.searchsorted(places, drawn, "right")), len(columns) - 1)
-        x, y = int(columns[column]), int(rows[row])
+        # The cells in rows, each as long as its places: a row first, then a cell of that row.
+        wide = int(columns[-1])
+        drawn = int(self._quantile(candidate, visit) * float(wide * int(rows[-1])))
+        row = int(np.searchsorted(rows * wide, drawn, "right")) - 1
+        y, high = int(rows[row]), int(rows[row + 1] - rows[row])
+        column = int(np.searchsorted(columns * high, drawn - y * wide, "right")) - 1
+        x = int(columns[column])
         return Placement(
             origin=Point(x, y),
             size=Size(
@@ -91,10 +94,8 @@ def cell_borders(extent: int, crop: int, chunk: int, tile: int) -> NDArray[np.in
     places = max(extent - crop + 1, 1)
     most = chunk - crop + 1
     step = tile if tile <= most else 1
-    count = -(-places // (most // step * step))
-    while True:
-        borders = np.arange(count + 1, dtype=np.int64) * places // count // step * step
-        borders[-1] = places
-        if np.diff(borders).max() <= most:
-            return borders
-        count += 1
+    steps = -(-places // step)
+    count = -(-steps // (most // step))
+    borders = np.arange(count + 1, dtype=np.int64) * steps // count * step
+    borders[-1] = places
+    return borders

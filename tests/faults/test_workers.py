@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
-from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator
+from pydmed_dali import BigChunkLoader, BigChunkSource, Dataset, SmallChunkIterator
 from pydmed_dali.errors import WorkerError
 from pydmed_dali.pipelines.basic import basic
 from tests.faults.loaders import EndsAlways, EndsAtOnce, Misbehaving
@@ -104,5 +104,32 @@ def test_when_every_slide_kills_its_reader_the_run_ends_with_a_report(
     with (
         BigChunkSource(coordinates, **OPTIONS, loader=EndsAlways()) as source,
         pytest.raises(OSError, match=r"(?s)no slide .*is left that can be read.*SIGKILL"),
+    ):
+        take(source, 1)
+
+
+@pytest.mark.parametrize("batch_size", [300, 600])
+def test_more_chunks_a_batch_than_a_channel_holds_messages(
+    coordinates: Dataset, batch_size: int
+) -> None:
+    """One crop of each chunk: hundreds of jobs at once, for one worker."""
+    options = {**OPTIONS, "batch_size": batch_size, "crops_per_chunk": 1, "num_workers": 1}
+    with BigChunkSource(coordinates, **options) as source:
+        assert len(take(source, 2)) == 2
+
+
+class Wordy(BigChunkLoader):
+    """Fails at length, and fails again when the slide is closed."""
+
+    def extract_bigchunk(self, *arguments: object) -> None:
+        raise RuntimeError("word " * 100_000)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_error_of_any_length_reaches_the_user(coordinates: Dataset, num_workers: int) -> None:
+    options = {**OPTIONS, "num_workers": num_workers}
+    with (
+        BigChunkSource(coordinates, **options, loader=Wordy(), on_error="raise") as source,
+        pytest.raises(OSError, match=r"raised RuntimeError\('word word .* \.\.\.$"),
     ):
         take(source, 1)

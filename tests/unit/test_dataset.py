@@ -126,7 +126,7 @@ def test_a_label_function_that_fails_names_the_slide(tmp_path: Path) -> None:
 
 def test_a_label_of_another_kind_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "x.svs")
-    with pytest.raises(DatasetError, match=r"gave 0.5; it must give a str or an int"):
+    with pytest.raises(DatasetError, match=r"has the label 0.5; a label is a str or an int"):
         Dataset.from_folder(tmp_path, label=lambda path: 0.5)  # type: ignore[arg-type, return-value]
 
 

@@ -12,8 +12,17 @@ import nvidia.dali
 import psutil
 import pytest
 from nvidia.dali import fn
+from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-from pydmed_dali import BigChunkLoader, BigChunkSource, Dataset, Info, SmallChunkIterator
+from pydmed_dali import (
+    BigChunkLoader,
+    BigChunkSource,
+    Dataset,
+    Info,
+    Size,
+    SmallChunkIterator,
+    pipeline_def,
+)
 from pydmed_dali.dali.device import gpu_count
 from pydmed_dali.errors import (
     OptionError,
@@ -39,7 +48,7 @@ SMALL: dict[str, Any] = {
 
 BAD_OPTIONS = [
     ({"crop_size": 300}, "crop_size=300x300 does not fit in chunk_size=256x256"),
-    ({"chunk_size": 0}, "chunk_size must be at least 1 pixel"),
+    ({"chunk_size": 0}, "chunk_size must be at least 1 whole pixel"),
     ({"chunk_size": (256, 256)}, r"chunk_size must be an int or a Size"),
     ({"chunk_size": 26755}, r"chunk_size=26755x26755 has 2,147,490,075 elements.*26754"),
     (
@@ -59,6 +68,10 @@ BAD_OPTIONS = [
     ({"passes": 1, "rank": 6, "world_size": 9}, "rank 6 of 9 has no BigChunk to visit"),
     ({"on_error": "ignore"}, "on_error must be 'skip' or 'raise'"),
     ({"read_timeout": 0}, "read_timeout must be positive"),
+    ({"read_timeout": "5"}, "read_timeout must be positive seconds, not '5'"),
+    ({"mpp": "0.5"}, "mpp must be positive micrometres per pixel, not '0.5'"),
+    ({"chunk_size": Size(256.0, 256.0)}, "whole pixel in each direction: 256.0x256.0"),  # type: ignore[arg-type]
+    ({"loader": BigChunkLoader}, "loader must be an instance of a BigChunkLoader"),
     ({"device": "cuda"}, "device must be 'auto', 'cpu' or 'gpu'"),
 ]
 
@@ -230,6 +243,44 @@ def test_a_pipeline_without_a_source_has_no_small_chunk_iterator() -> None:
     pipeline.set_outputs(fn.random.uniform())
     with pytest.raises(SourceError, match="never called small_chunks"):
         SmallChunkIterator(pipeline, ["x"])
+
+
+def test_a_folder_instead_of_a_dataset_is_refused(coordinate_folder: Path) -> None:
+    with pytest.raises(OptionError, match=r"must be a Dataset, .* Dataset.from_folder makes one"):
+        BigChunkSource(str(coordinate_folder), **SMALL)  # type: ignore[arg-type]
+
+
+def test_a_definition_that_failed_can_be_mended_and_tried_again(coordinates: Dataset) -> None:
+    @pipeline_def
+    def faulty(source: BigChunkSource) -> Any:
+        crops = source.small_chunks()
+        return crops.image, crops.nonsense  # type: ignore[attr-defined]
+
+    with BigChunkSource(coordinates, **SMALL) as source:
+        with pytest.raises(AttributeError) as kept:
+            faulty(source)
+        assert len(take(source, 2)) == 2
+        assert kept.value
+
+
+def test_scheduling_more_than_the_prefetch_depth_is_refused(coordinates: Dataset) -> None:
+    with BigChunkSource(coordinates, **SMALL) as source:
+        pipeline = basic(source)
+        with pytest.raises(SourceError, match="2 batches were scheduled and not taken"):
+            for _ in range(3):
+                pipeline.schedule_run()
+
+
+def test_a_reset_with_batches_in_flight_is_refused(coordinates: Dataset) -> None:
+    """DALI takes it for the end of the run as soon as the source's end was prefetched."""
+    options = {**SMALL, "prefetch_depth": 3, "passes": 1}
+    with BigChunkSource(coordinates, **options) as source:
+        iterator = DALIGenericIterator([basic(source)], NAMES, size=-1)
+        for _ in range(source.batches_per_epoch - 2):
+            next(iterator)
+        with pytest.raises(SourceError, match="reset while batches of the last run"):
+            iterator.reset()
+            list(iterator)
 
 
 def test_our_pipeline_def_wants_a_source() -> None:
