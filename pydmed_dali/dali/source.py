@@ -17,6 +17,7 @@ from nvidia.dali.backend import TensorListCPU
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import do_not_convert
 
+from pydmed_dali.dali.bond import Bond
 from pydmed_dali.dali.dealer import Batch
 from pydmed_dali.dali.device import choose_device, core_count
 from pydmed_dali.dali.engine import Engine
@@ -34,8 +35,6 @@ from pydmed_dali.plan.random import mix
 _MOST_WORKERS = 8
 _T = TypeVar("_T")
 
-# Weak in both directions: the pipeline itself keeps its source, and a failed source its failure,
-# whose traceback keeps the pipeline.
 _sources: weakref.WeakKeyDictionary[Pipeline, weakref.ref[BigChunkSource]]
 _sources = weakref.WeakKeyDictionary()
 
@@ -138,8 +137,7 @@ class BigChunkSource:
         )
         self.dataset = dataset
         self.device = choose_device(device)
-        self._pipeline: weakref.ref[Pipeline] | None = None
-        self._depth = prefetch_depth
+        self._bond = Bond(batch_size, prefetch_depth)
         self._failure: BaseException | None = None
         self._closed = False
         self._engine = Engine(self.options, dataset, loader or BigChunkLoader())
@@ -189,7 +187,9 @@ class BigChunkSource:
         Raises `SourceError` outside a pipeline definition, at a second call, and where the
         pipeline's batch size or prefetch depth does not fit the source.
         """
-        self._bind(Pipeline.current())
+        self._refuse_if_over()
+        pipeline = self._bond.tie(Pipeline.current(), self._engine.dealer.has_begun)
+        _sources[pipeline] = weakref.ref(self)
         pool = fn.external_source(source=self._next_pool, no_copy=True, batch=True)
         in_ids, in_anchors, shapes, label, info = fn.external_source(
             source=self._next_batch, num_outputs=len(Batch._fields), batch=True
@@ -286,8 +286,8 @@ class BigChunkSource:
         return self._engine.window.place(self._engine.dealer.call)[1]
 
     def unbind(self) -> None:
-        """Take back the bond to a pipeline whose definition failed."""
-        self._pipeline = None
+        """Let go of a pipeline whose definition failed."""
+        self._bond.untie()
 
     def crops_in_batch(self, batch: int) -> int:
         """Crops of a batch without the copies that fill a finite run's last one."""
@@ -324,38 +324,6 @@ class BigChunkSource:
         """Values by slide number, as values by the slide's path, in the dataset's order."""
         return {self.dataset.slides[slide].path: value for slide, value in sorted(values.items())}
 
-    def _bind(self, pipeline: Pipeline | None) -> None:
-        """Take the one pipeline that this source serves."""
-        self._refuse_if_over()
-        if pipeline is None:
-            raise SourceError(
-                "small_chunks() makes nodes of a pipeline: call it inside a function decorated "
-                "with pipeline_def"
-            )
-        if self._pipeline is not None and (self._pipeline() or self._engine.dealer.has_begun):
-            raise SourceError(
-                "this source serves a pipeline already; two would each get a part of its batches: "
-                "make one BigChunkSource for each pipeline"
-            )
-        options = self.options
-        if pipeline.max_batch_size != options.batch_size:
-            raise SourceError(
-                f"the pipeline has batch_size={pipeline.max_batch_size}, its source "
-                f"batch_size={options.batch_size}; define it with pydmed_dali.pipeline_def, or "
-                "pass **source.pipeline_options"
-            )
-        depth = pipeline.prefetch_queue_depth
-        if isinstance(depth, dict):  # separate queues, for the CPU and the GPU
-            depth = max(depth.values())
-        if depth > options.prefetch_depth:
-            raise SourceError(
-                f"the pipeline has prefetch_queue_depth={depth}, but the ring was made for "
-                f"{options.prefetch_depth}; give the source prefetch_depth={depth}"
-            )
-        self._depth = depth
-        self._pipeline = weakref.ref(pipeline)
-        _sources[pipeline] = weakref.ref(self)
-
     def _next_pool(self) -> TensorListCPU:
         """DALI's callback for the ring: always the same list, so nothing is copied."""
         self._refuse_if_over()
@@ -367,8 +335,8 @@ class BigChunkSource:
         """
         self._refuse_if_over()
         try:
-            self._refuse_overtaking()
-            return self._engine.dealer.next_batch(self._depth)
+            self._bond.refuse_overtaking(self._engine.dealer.begins_again)
+            return self._engine.dealer.next_batch(self._bond.depth)
         except StopIteration:
             raise
         except BaseException as error:
@@ -376,25 +344,6 @@ class BigChunkSource:
                 self._refuse_if_over()
             self._failure = error
             raise
-
-    def _refuse_overtaking(self) -> None:
-        """Raise where more batches are in flight than the lease rule reckons with."""
-        pipeline = self._pipeline() if self._pipeline else None
-        if pipeline is None:
-            return
-        if self._engine.dealer.begins_again and not pipeline.empty():
-            raise SourceError(
-                "the pipeline was reset while batches of the last run were not taken yet; take all "
-                "of them before reset(), or use SmallChunkIterator, where break is safe"
-            )
-        # DALI tells the number of batches in flight in no public way.
-        in_flight = getattr(pipeline, "_batches_to_consume", 0)
-        if in_flight >= self._depth:
-            raise SourceError(
-                f"{in_flight} batches were scheduled and not taken, but the pipeline's "
-                f"prefetch_queue_depth is {self._depth}: take outputs before scheduling more, or "
-                "raise prefetch_depth of the source and prefetch_queue_depth of the pipeline"
-            )
 
     def _refuse_if_over(self) -> None:
         if self._closed:

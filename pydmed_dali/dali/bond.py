@@ -1,0 +1,86 @@
+"""The bond between a source and the one pipeline it serves, and the rules that come with it."""
+
+from __future__ import annotations
+
+import weakref
+
+from nvidia.dali import Pipeline
+
+from pydmed_dali.errors import SourceError
+
+
+class Bond:
+    """At most one pipeline, whose batch size fits and whose prefetch depth the ring was made for.
+
+    Weak: the pipeline keeps its source, and a failed source keeps its failure, whose traceback
+    keeps the pipeline.
+    """
+
+    def __init__(self, batch_size: int, deepest: int) -> None:
+        self._batch_size, self._deepest = batch_size, deepest
+        self._pipeline: weakref.ref[Pipeline] | None = None
+        self.depth = deepest
+        """The pipeline's prefetch depth."""
+
+    def tie(self, pipeline: Pipeline | None, is_used: bool) -> Pipeline:
+        """Take `pipeline`, in whose definition this happens; `is_used` once batches were asked for.
+
+        Raises `SourceError` where there is none, where there is one already, or where it does not
+        fit.
+        """
+        if pipeline is None:
+            raise SourceError(
+                "small_chunks() makes nodes of a pipeline: call it inside a function decorated "
+                "with pipeline_def"
+            )
+        if self._pipeline is not None and (self._pipeline() or is_used):
+            raise SourceError(
+                "this source serves a pipeline already; two would each get a part of its batches: "
+                "make one BigChunkSource for each pipeline"
+            )
+        if pipeline.max_batch_size != self._batch_size:
+            raise SourceError(
+                f"the pipeline has batch_size={pipeline.max_batch_size}, its source "
+                f"batch_size={self._batch_size}; define it with pydmed_dali.pipeline_def, or "
+                "pass **source.pipeline_options"
+            )
+        self.depth = self._fitting_depth(pipeline)
+        self._pipeline = weakref.ref(pipeline)
+        return pipeline
+
+    def untie(self) -> None:
+        """Let go of a pipeline whose definition failed."""
+        self._pipeline = None
+
+    def refuse_overtaking(self, begins_again: bool) -> None:
+        """Raise `SourceError` where more batches are in flight than the lease rule reckons with.
+
+        `begins_again` tells that the next batch is the first of another finite run.
+        """
+        pipeline = self._pipeline() if self._pipeline else None
+        if pipeline is None:
+            return
+        if begins_again and not pipeline.empty():
+            raise SourceError(
+                "the pipeline was reset while batches of the last run were not taken yet; take all "
+                "of them before reset(), or use SmallChunkIterator, where break is safe"
+            )
+        # DALI tells the number of batches in flight in no public way.
+        in_flight = getattr(pipeline, "_batches_to_consume", 0)
+        if in_flight >= self.depth:
+            raise SourceError(
+                f"{in_flight} batches were scheduled and not taken, but the pipeline's "
+                f"prefetch_queue_depth is {self.depth}: take outputs before scheduling more, or "
+                "raise prefetch_depth of the source and prefetch_queue_depth of the pipeline"
+            )
+
+    def _fitting_depth(self, pipeline: Pipeline) -> int:
+        depth = pipeline.prefetch_queue_depth
+        if isinstance(depth, dict):  # separate queues, for the CPU and the GPU
+            depth = max(depth.values())
+        if depth > self._deepest:
+            raise SourceError(
+                f"the pipeline has prefetch_queue_depth={depth}, but the ring was made for "
+                f"{self._deepest}; give the source prefetch_depth={depth}"
+            )
+        return int(depth)
