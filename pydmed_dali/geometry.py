@@ -46,7 +46,9 @@ class Size:
             raise OptionError(f"{name} must be an int or a Size(width, height), not {value!r}")
         sides = (size.width, size.height)
         if not all(isinstance(side, int) and side >= 1 for side in sides):
-            raise OptionError(f"{name} must be at least 1 whole pixel in each direction: {size}")
+            raise OptionError(
+                f"{name} must be at least 1 pixel in each direction, in whole pixels, not {size}"
+            )
         return size
 
 

@@ -81,7 +81,7 @@ def test_ctrl_c_in_the_loop(tmp_path: Path, coordinate_folder: Path) -> None:
     code, _, errors = finish(process)
     assert code in (130, -signal.SIGINT)
     assert errors.count("KeyboardInterrupt") >= 1
-    assert "worker" not in errors, "a worker wrote to the terminal"
+    assert "loader/worker.py" not in errors, "a worker wrote to the terminal"
     await_end(pids)
 
 

@@ -48,7 +48,7 @@ SMALL: dict[str, Any] = {
 
 BAD_OPTIONS = [
     ({"crop_size": 300}, "crop_size=300x300 does not fit in chunk_size=256x256"),
-    ({"chunk_size": 0}, "chunk_size must be at least 1 whole pixel"),
+    ({"chunk_size": 0}, "chunk_size must be at least 1 pixel"),
     ({"chunk_size": (256, 256)}, r"chunk_size must be an int or a Size"),
     ({"chunk_size": 26755}, r"chunk_size=26755x26755 has 2,147,490,075 elements.*26754"),
     (
@@ -70,7 +70,7 @@ BAD_OPTIONS = [
     ({"read_timeout": 0}, "read_timeout must be positive"),
     ({"read_timeout": "5"}, "read_timeout must be positive seconds, not '5'"),
     ({"mpp": "0.5"}, "mpp must be positive micrometres per pixel, not '0.5'"),
-    ({"chunk_size": Size(256.0, 256.0)}, "whole pixel in each direction: 256.0x256.0"),  # type: ignore[arg-type]
+    ({"chunk_size": Size(256.0, 256.0)}, "in whole pixels, not 256.0x256.0"),  # type: ignore[arg-type]
     ({"loader": BigChunkLoader}, "loader must be an instance of a BigChunkLoader"),
     ({"device": "cuda"}, "device must be 'auto', 'cpu' or 'gpu'"),
 ]
