@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from pydmed_dali.dali.dealer import Dealer
@@ -19,6 +21,8 @@ from pydmed_dali.plan.sampler import Sampler
 from pydmed_dali.plan.window import Window
 from pydmed_dali.ring.arena import Arena, Layout, SharedArena
 
+logger = logging.getLogger("pydmed_dali.dali")
+
 _MOST_JOBS = 16
 
 
@@ -33,6 +37,14 @@ class Engine:
         self.window = Window.of(
             options.resident, options.crops_per_chunk, options.batch_size, self._chunks()
         )
+        if 2 * options.batch_size > options.crops_per_chunk * options.resident:
+            logger.warning(
+                "batch_size=%d uses up more BigChunks than half of resident=%d: the ring's size "
+                "follows from prefetching; raise crops_per_chunk=%d or lower batch_size",
+                options.batch_size,
+                options.resident,
+                options.crops_per_chunk,
+            )
         slots = self.window.ring_size(options.prefetch_depth, max(options.num_workers, 1))
         together = options.slots_per_image(slots)
         pads = options.batch_size - -(-slots // together)

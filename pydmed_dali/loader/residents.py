@@ -131,7 +131,8 @@ class Residents:
         return self._slots.slot(chunk)
 
     def places_from(self, first: int) -> dict[int, int]:
-        """For each chunk from `first` on that was loaded: the place of the candidate it took.
+        """For each chunk from `first` on that was loaded, here or in the run that is resumed: the
+        place of the candidate it took.
 
         Raises `StateError` where that was forgotten.
         """
@@ -141,7 +142,8 @@ class Residents:
                 f"a state from chunk {first} on was asked for, but what was loaded before chunk "
                 f"{oldest} is forgotten; take the state of a later batch"
             )
-        return {chunk: place for chunk, place in self._places.items() if chunk >= first}
+        places = {**self._known, **self._places}
+        return {chunk: place for chunk, place in places.items() if chunk >= first}
 
     def restore(self, places: Mapping[Any, Any], bad_slides: Mapping[Any, str]) -> None:
         """Take over what a saved run had found out; only before the first `require`.

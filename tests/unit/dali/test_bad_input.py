@@ -114,6 +114,16 @@ def test_the_memory_promised_to_other_sources_counts(coordinates: Dataset) -> No
         BigChunkSource(coordinates, **options)
 
 
+def test_a_ring_that_prefetching_makes_large_is_warned_of(
+    coordinates: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    BigChunkSource(coordinates, **{**SMALL, "crops_per_chunk": 2}).close()
+    assert "raise crops_per_chunk=2 or lower batch_size" in caplog.text
+    caplog.clear()
+    BigChunkSource(coordinates, **SMALL).close()
+    assert not caplog.records
+
+
 class HoldsALock(BigChunkLoader):
     """A loader that cannot travel to another process."""
 

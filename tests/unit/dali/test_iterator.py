@@ -181,6 +181,15 @@ def test_a_second_for_ends_the_first(coordinates: Dataset, passes: int | None) -
         assert len(list(loader)) == len(loader)
 
 
+def test_a_state_saved_again_before_anything_was_read_is_the_same(real_slides: Any) -> None:
+    dataset = Dataset.from_folder(real_slides)
+    with BigChunkSource(dataset, **OPTIONS) as source:
+        state = source.state_dict(after=take(source, 10)[9]["info"])
+    with BigChunkSource(dataset, **OPTIONS) as source:
+        source.load_state_dict(state)
+        assert source.state_after(10) == state
+
+
 def test_a_state_of_a_source_is_not_one_of_an_iterator(coordinates: Dataset) -> None:
     with (
         BigChunkSource(coordinates, **OPTIONS) as source,
