@@ -1,11 +1,12 @@
-"""Steady state: crops out of resident chunks, nothing replaced, against one read per crop.
+"""Crops from resident chunks, in steady state and with replacement, against one read per crop.
 
     .venv/bin/python benchmarks/steady_state.py [--seconds 10] [--slides FOLDER]
 
 On slides of the synthetic kind (made in a temporary folder unless --slides names some), 16 resident
-chunks of 4096x4096, batches of 256 crops of 224x224, uint8 out of a plain DALIGenericIterator; and
-a torch DataLoader that reads each crop with OpenSlide, as most training code does. The runs of the
-two are interleaved, because the machine's speed drifts; the table gives each one's median.
+chunks of 4096x4096, batches of 256 crops of 224x224, uint8 out of a plain DALIGenericIterator: once
+while no chunk is replaced, once each chunk after 512 crops, which the reading of chunks limits. And
+a torch DataLoader that reads each crop with OpenSlide, as most training code does. All take turns,
+because the machine's speed drifts; the table gives each one's median.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ ROUNDS = 3
 NEVER_REPLACED = 2**20  # crops of a chunk: more than are drawn here
 NAMES = ["image", "label", "info"]
 PEER = "torch DataLoader + OpenSlide, one read per crop, 2 workers"
-OURS = "pydmed-dali, 16 resident chunks, 2 DALI threads"
+STEADY = "pydmed-dali, nothing replaced, 2 DALI threads"
+REPLACED = "pydmed-dali, chunks replaced after 512 crops, 2 loader processes"
 
 
 class OpenSlideCrops(TorchDataset[torch.Tensor]):
@@ -69,15 +71,15 @@ def rate(batches: Iterator[int], seconds: float) -> float:
     return crops / (time.perf_counter() - begun)
 
 
-def open_source(dataset: Dataset) -> BigChunkSource:
+def open_source(dataset: Dataset, crops_per_chunk: int, num_workers: int) -> BigChunkSource:
     return BigChunkSource(
         dataset,
         chunk_size=CHUNK,
         crop_size=CROP,
         batch_size=BATCH,
         resident=RESIDENT,
-        crops_per_chunk=NEVER_REPLACED,
-        num_workers=0,
+        crops_per_chunk=crops_per_chunk,
+        num_workers=num_workers,
         device="cpu",
     )
 
@@ -101,15 +103,16 @@ def make_slides(folder: Path) -> Dataset:
 
 
 def measure(dataset: Dataset, seconds: float) -> dict[str, list[float]]:
-    """Rounds of both in turn."""
-    found: dict[str, list[float]] = {PEER: [], OURS: []}
-    with open_source(dataset) as source:
-        resident = resident_crops(source, threads=2)
+    """Rounds of all in turn."""
+    found: dict[str, list[float]] = {PEER: [], STEADY: [], REPLACED: []}
+    with open_source(dataset, NEVER_REPLACED, 0) as source, open_source(dataset, 512, 2) as loading:
+        steady, replaced = resident_crops(source, threads=2), resident_crops(loading, threads=1)
         for _ in range(ROUNDS):
             peer = openslide_crops(dataset, workers=2)
             found[PEER].append(rate(peer, seconds))
             del peer
-            found[OURS].append(rate(resident, seconds))
+            found[STEADY].append(rate(steady, seconds))
+            found[REPLACED].append(rate(replaced, seconds))
         assert source.stats().chunks_read == RESIDENT, "a chunk was replaced"
     return found
 
