@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydmed_dali.dali.source import BigChunkSource
     from pydmed_dali.dataset import Dataset, Patient, Record
     from pydmed_dali.errors import PydmedError
-    from pydmed_dali.geometry import Point, Region, Size
+    from pydmed_dali.geometry import Point, Size
     from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
     from pydmed_dali.loader.report import Report
     from pydmed_dali.loader.statistics import Stats
@@ -31,7 +31,6 @@ _HOMES = {
     "Point": "geometry",
     "PydmedError": "errors",
     "Record": "dataset",
-    "Region": "geometry",
     "Report": "loader.report",
     "Size": "geometry",
     "Slide": "slide.protocol",
@@ -51,7 +50,6 @@ __all__ = [
     "Point",
     "PydmedError",
     "Record",
-    "Region",
     "Report",
     "Size",
     "Slide",

@@ -1,4 +1,4 @@
-"""Points, sizes and regions, each with its frame of coordinates.
+"""Points and sizes, each with its frame of coordinates.
 
 Two frames occur. *Level 0* is the finest level of the slide file: locations are given in it, as in
 OpenSlide. A *view* is what is cut into chunks: one level of the file, or a level resampled to a
@@ -50,15 +50,3 @@ class Size:
                 f"{name} must be at least 1 pixel in each direction, in whole pixels, not {size}"
             )
         return size
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Region:
-    """A rectangle of a slide in OpenSlide's terms."""
-
-    location: Point
-    """Top left corner, in level-0 pixels."""
-    level: int
-    """The level of the file that is read; 0 is the finest."""
-    size: Size
-    """Extent, in pixels of that level."""

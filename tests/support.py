@@ -18,6 +18,16 @@ from pydmed_dali.slide.coordinate_slides import coordinate_pixels
 NAMES = ["image", "label", "info"]
 WHITE = 255
 
+SMALL_RUN: dict[str, Any] = {
+    "chunk_size": 256,
+    "crop_size": 64,
+    "batch_size": 8,
+    "resident": 3,
+    "crops_per_chunk": 8,
+    "num_workers": 2,
+}
+"""Options of a source that replaces a chunk at every batch."""
+
 Batch = dict[str, torch.Tensor]
 
 

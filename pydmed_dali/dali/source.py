@@ -161,11 +161,6 @@ class BigChunkSource:
         return self._engine.window.chunks is not None
 
     @property
-    def ring_bytes(self) -> int:
-        """Bytes of the ring of resident BigChunks."""
-        return self._engine.arena.layout.nbytes
-
-    @property
     def pipeline_options(self) -> dict[str, Any]:
         """The arguments of `nvidia.dali.pipeline_def` that fit this source.
 

@@ -126,10 +126,6 @@ class Residents:
                 self._dispatch(last)
         return time.monotonic() - begun
 
-    def slot(self, chunk: int) -> int:
-        """The slot in which a chunk lives."""
-        return self._slots.slot(chunk)
-
     def places_from(self, first: int) -> dict[int, int]:
         """For each chunk from `first` on that was loaded, here or in the run that is resumed: the
         place of the candidate it took.

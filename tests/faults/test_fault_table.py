@@ -17,20 +17,12 @@ from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator
 from pydmed_dali.loader import pool
 from pydmed_dali.pipelines.basic import basic
 from tests.faults.loaders import SLIDE, Misbehaving
-from tests.support import NAMES, sum_up, take
+from tests.support import NAMES, SMALL_RUN, sum_up, take
 
 DEEDS = ["raise", "sys.exit", "os._exit(0)", "SIGKILL", "SIGSEGV", "hang"]
 PLACES = ["starting", "opening", "reading", "publishing", "shutting down"]
 SECONDS = 20.0
-OPTIONS: dict[str, Any] = {
-    "chunk_size": 256,
-    "crop_size": 64,
-    "batch_size": 8,
-    "resident": 3,
-    "crops_per_chunk": 8,
-    "num_workers": 2,
-    "read_timeout": 1.0,
-}
+OPTIONS: dict[str, Any] = {**SMALL_RUN, "read_timeout": 1.0}
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,7 @@ from pydmed_dali.errors import WorkerError
 from pydmed_dali.pipelines.basic import basic
 from tests.faults.loaders import EndsAlways, EndsAtOnce, Misbehaving
 from tests.support import NAMES, sum_up, take
-
-OPTIONS: dict[str, Any] = {
-    "chunk_size": 256,
-    "crop_size": 64,
-    "batch_size": 8,
-    "resident": 3,
-    "crops_per_chunk": 8,
-    "num_workers": 2,
-}
+from tests.support import SMALL_RUN as OPTIONS
 
 
 def healthy(dataset: Dataset, batches: int = 20) -> Any:

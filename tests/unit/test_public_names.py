@@ -27,7 +27,6 @@ def test_the_names_are_these() -> None:
         "Point",
         "PydmedError",
         "Record",
-        "Region",
         "Report",
         "Size",
         "Slide",
