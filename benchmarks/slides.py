@@ -42,7 +42,10 @@ def write_slides(folder: Path, count: int, side: int) -> list[Path]:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     else:
         for number in range(count):
-            path, tissue = folder / f"synthetic-{side}-{number:02d}.svs", TISSUES[number % len(TISSUES)]
+            path, tissue = (
+                folder / f"synthetic-{side}-{number:02d}.svs",
+                TISSUES[number % len(TISSUES)],
+            )
             write_tissue_slide(path, Size(side, side), tissue=tissue, seed=number)
     return sorted(folder.iterdir())
 
