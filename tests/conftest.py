@@ -20,6 +20,12 @@ COORDINATE_SIZE = Size(1536, 1280)
 
 
 @pytest.fixture(autouse=True)
+def poisoned_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crop of pixels that were never read shows a colour that no slide has."""
+    monkeypatch.setenv("PYDMED_DALI_POISON", "1")
+
+
+@pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """After each test: no child process and no mapping of a ring, within a deadline."""
     shared = set(os.listdir("/dev/shm"))

@@ -215,7 +215,8 @@ class BigChunkSource:
             batches=tally.batches,
             crops=tally.crops,
             chunks_read=tally.chunks_read,
-            bytes_read=tally.bytes_read,
+            decode_amplification=tally.pixels_decoded
+            / max(tally.crops * self.options.crop.area, 1),
             decode_seconds=tally.decode_seconds,
             startup_seconds=tally.startup_seconds,
             starved_seconds=tally.starved_seconds,

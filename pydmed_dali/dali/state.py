@@ -8,7 +8,7 @@ from typing import Any
 from pydmed_dali.dali.options import Options
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import StateError
-from pydmed_dali.slide.openslide_slide import READER
+from pydmed_dali.slide.open_slide import READERS
 
 VERSION = 1
 
@@ -72,4 +72,4 @@ def _identity(options: Options, dataset: Dataset) -> dict[str, Any]:
     for name in _DECISIVE:
         value = getattr(options, name)
         values[name] = str(value) if name in ("chunk", "crop") else value
-    return {**values, "dataset": dataset.fingerprint, "reader": READER}
+    return {**values, "dataset": dataset.fingerprint, "readers": READERS}

@@ -98,6 +98,8 @@ class Loaded:
     """Level-0 pixels per view pixel (x, y)."""
     mpp: tuple[float, float] | None
     """Effective micrometres per view pixel (x, y)."""
+    decoded_pixels: int
+    """Pixels of the level that had to be decoded: those of whole tiles that some crop touches."""
     seconds: float
     """Wall time of opening, reading and decoding."""
 

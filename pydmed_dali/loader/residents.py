@@ -184,7 +184,7 @@ class Residents:
             self._forgot = True
         self._arena.mark_filled(slot)
         self.tally.chunks_read += 1
-        self.tally.bytes_read += 3 * loaded.size.area
+        self.tally.pixels_decoded += loaded.decoded_pixels
         self.tally.decode_seconds += loaded.seconds
         self.tally.reads_per_slide[search.present.slide] += 1
         self._on_ready(Resident(slot, search.visit, search.present, loaded))
