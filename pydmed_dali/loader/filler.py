@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pydmed_dali.errors import (
+    SlideChangedError,
     SlideError,
     SlideFormatError,
     SlideNotFoundError,
@@ -30,9 +31,17 @@ from pydmed_dali.loader.messages import (
 from pydmed_dali.plan.parts import decoded_pixels, touched_parts
 from pydmed_dali.plan.placement import Placement
 from pydmed_dali.ring.arena import Arena
+from pydmed_dali.slide.file_identity import FileIdentity, check_same_file, file_identity
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.view import View, choose_view
 
+_OURS = (
+    SlideNotFoundError,
+    SlideFormatError,
+    SlideScaleError,
+    SlideReadError,
+    SlideChangedError,
+)
 _MOST_OPEN = 8  # open slides a process keeps: each holds the file's directory in memory
 _BLOCK = Size(256, 256)  # what is decoded or left out where the file's own tiles are not known
 _POISON = "PYDMED_DALI_POISON"
@@ -47,6 +56,7 @@ class Filler:
     def __init__(self, plan: ReadPlan, loader: BigChunkLoader, arena: Arena) -> None:
         self._plan, self._loader, self._arena = plan, loader, arena
         self._open: OrderedDict[Path, Slide] = OrderedDict()
+        self._files: dict[Path, FileIdentity | None] = {}
 
     def fill(self, job: Job) -> Answer:
         """Load the job's chunk, or say why not; raises nothing but what ends a process."""
@@ -57,10 +67,10 @@ class Filler:
             view = choose_view(slide.facts, job.path, self._plan.level, self._plan.mpp)
             opened = True
             placement, decoded = self._fill(job, slide, view)
+            # Afterwards, so that a file which changes while it is read is noticed too.
+            check_same_file(job.path, self._files[job.path])
         except Exception as error:
-            self._forget(job.path)
-            text = last_lines(traceback.format_exc())
-            return Failed(job.chunk, _slide_error(error, job, opened), text, whole_slide=not opened)
+            return self._failed(job, error, opened)
         return Loaded(
             chunk=job.chunk,
             origin=placement.origin,
@@ -70,6 +80,7 @@ class Filler:
             mpp=view.mpp,
             decoded_pixels=decoded,
             seconds=time.monotonic() - begun,
+            file=self._files[job.path],
         )
 
     def close(self) -> None:
@@ -98,8 +109,26 @@ class Filler:
         self._loader.extract_bigchunk(slide, view, placement.origin, out, parts)
         return placement, round(decoded * view.scale[0] * view.scale[1])
 
+    def _failed(self, job: Job, error: Exception, opened: bool) -> Failed:
+        """The answer for what was raised, or for the changed file that was the reason of it."""
+        text = last_lines(traceback.format_exc())
+        try:
+            check_same_file(job.path, self._files.get(job.path))
+        except SlideError as changed:
+            error = changed
+        except OSError:
+            pass  # the file system fails as well: the first error says it
+        self._forget(job.path)
+        gone = isinstance(error, SlideChangedError | SlideNotFoundError)
+        return Failed(
+            job.chunk, _slide_error(error, job, opened), text, whole_slide=gone or not opened
+        )
+
     def _slide(self, path: Path) -> Slide:
-        slide = self._open.pop(path, None) or self._loader.open_slide(path)
+        slide = self._open.pop(path, None)
+        if slide is None:
+            self._files[path] = file_identity(path)
+            slide = self._loader.open_slide(path)
         self._open[path] = slide
         while len(self._open) > _MOST_OPEN:
             self._forget(next(iter(self._open)))
@@ -107,6 +136,7 @@ class Filler:
 
     def _forget(self, path: Path) -> None:
         """Close a slide, if it can be: after an error it may be in any state."""
+        self._files.pop(path, None)
         slide = self._open.pop(path, None)
         if slide is not None:
             with suppress(Exception):
@@ -120,9 +150,11 @@ def _at_least(size: Size, crop: Size) -> Size:
 
 def _slide_error(error: Exception, job: Job, opened: bool) -> SlideError:
     """The error as it crosses to the parent: ours as it is, any other in our words."""
-    for kind in (SlideNotFoundError, SlideFormatError, SlideScaleError, SlideReadError):
+    for kind in _OURS:
         if isinstance(error, kind):
-            return kind(first_words(str(error)))
+            text = str(error)
+            named = text if str(job.path) in text else f"{job.path}: {text}"
+            return kind(first_words(named))
     if not opened:
         return SlideFormatError(first_words(f"{job.path}: opening it raised {error!r}"))
     return SlideReadError(first_words(f"{job.path}: reading a chunk of it raised {error!r}"))

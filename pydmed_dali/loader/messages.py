@@ -19,6 +19,7 @@ from pydmed_dali.geometry import Point, Size
 from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Candidate
 from pydmed_dali.ring.arena import Layout
+from pydmed_dali.slide.file_identity import FileIdentity
 
 _LONGEST = 1 << 16
 _LONGEST_TRACEBACK = 4096
@@ -102,6 +103,8 @@ class Loaded:
     """Pixels of the level that had to be decoded: those of whole tiles that some crop touches."""
     seconds: float
     """Wall time of opening, reading and decoding."""
+    file: FileIdentity | None
+    """The slide's file while it was read, None where there is none to be seen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import openslide
 
-from pydmed_dali.errors import SlideFormatError, SlideNotFoundError, SlideReadError
+from pydmed_dali.errors import SlideFormatError, SlideReadError
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.slide.file_identity import check_regular_file
 from pydmed_dali.slide.protocol import WHITE, Pixels, SlideFacts
 
 _ROWS = 1024  # rows read at once: OpenSlide hands out RGBA, a third more than the slot holds
@@ -28,14 +29,13 @@ class OpenSlideSlide:
     level-0 location falls between two of that level's pixels: such reads are equal to OpenSlide's
     own, but not to the file's pixels.
 
-    Raises `SlideNotFoundError` when the file is missing, `SlideFormatError` when OpenSlide cannot
-    open it.
+    Raises `SlideNotFoundError` when the file is missing, `SlideFormatError` when it is no regular
+    file, OpenSlide cannot open it, or it claims sizes that no slide has.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if not path.exists():
-            raise SlideNotFoundError(f"{path}: there is no such file")
+        check_regular_file(path)
         try:
             self._slide = openslide.OpenSlide(path)
         except (openslide.OpenSlideError, OSError) as error:
@@ -149,10 +149,11 @@ def _background(properties: Any) -> tuple[int, int, int]:
 
 def _file_hint(path: Path) -> str:
     """What else the file may be: a common reason, or its size."""
-    if path.is_dir():
-        return "it is a folder"
-    with path.open("rb") as file:
-        head = file.read(64)
-    if head.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer: fetch the slide itself with `git lfs pull`"
-    return f"the file has {path.stat().st_size} bytes"
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+        if head.startswith(b"version https://git-lfs"):
+            return "it is a Git LFS pointer: fetch the slide itself with `git lfs pull`"
+        return f"the file has {path.stat().st_size} bytes"
+    except OSError as error:
+        return f"reading it says: {error.strerror}"
