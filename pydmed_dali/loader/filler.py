@@ -11,6 +11,7 @@ from pathlib import Path
 from pydmed_dali.errors import (
     SlideError,
     SlideFormatError,
+    SlideMaskError,
     SlideNotFoundError,
     SlideReadError,
     SlideScaleError,
@@ -26,11 +27,13 @@ from pydmed_dali.loader.messages import (
     first_words,
     last_lines,
 )
+from pydmed_dali.loader.tissue import Tissue, TissueFinder
 from pydmed_dali.plan.placement import Placement
 from pydmed_dali.ring.arena import Arena
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.view import View, choose_view
 
+_KINDS = (SlideNotFoundError, SlideFormatError, SlideScaleError, SlideMaskError, SlideReadError)
 _MOST_OPEN = 8  # open slides a process keeps: each holds the file's directory in memory
 
 
@@ -40,6 +43,7 @@ class Filler:
     def __init__(self, plan: ReadPlan, loader: BigChunkLoader, arena: Arena) -> None:
         self._plan, self._loader, self._arena = plan, loader, arena
         self._open: OrderedDict[Path, Slide] = OrderedDict()
+        self._finder = TissueFinder(plan.tissue, plan.placer.crop) if plan.tissue else None
 
     def fill(self, job: Job) -> Answer:
         """Load the job's chunk, or say why not; raises nothing but what ends a process."""
@@ -48,8 +52,9 @@ class Filler:
         try:
             slide = self._slide(job.path)
             view = choose_view(slide.facts, job.path, self._plan.level, self._plan.mpp)
+            tissue = self._finder.find(job.path, slide, view) if self._finder else None
             opened = True
-            placement = self._fill(job, slide, view)
+            placement = self._fill(job, slide, view, tissue)
         except Exception as error:
             self._forget(job.path)
             text = last_lines(traceback.format_exc())
@@ -62,6 +67,7 @@ class Filler:
             downsample=view.downsample,
             mpp=view.mpp,
             seconds=time.monotonic() - begun,
+            tissue=tissue.share if tissue else None,
         )
 
     def close(self) -> None:
@@ -69,9 +75,10 @@ class Filler:
         while self._open:
             self._forget(next(iter(self._open)))
 
-    def _fill(self, job: Job, slide: Slide, view: View) -> Placement:
+    def _fill(self, job: Job, slide: Slide, view: View, tissue: Tissue | None) -> Placement:
         placer, slot = self._plan.placer, self._arena.chunk(job.slot)
-        placement = placer.place(view.dimensions, view.tile, job.candidate, job.visit)
+        eligible = tissue.eligible if tissue else None
+        placement = placer.place(view.dimensions, view.tile, job.candidate, job.visit, eligible)
         extent = _at_least(placement.size, placer.crop)
         pixels = slot[: extent.height, : extent.width]
         self._loader.extract_bigchunk(slide, view, placement.origin, pixels)
@@ -101,7 +108,7 @@ def _at_least(size: Size, crop: Size) -> Size:
 
 def _slide_error(error: Exception, job: Job, opened: bool) -> SlideError:
     """The error as it crosses to the parent: ours as it is, any other in our words."""
-    for kind in (SlideNotFoundError, SlideFormatError, SlideScaleError, SlideReadError):
+    for kind in _KINDS:
         if isinstance(error, kind):
             return kind(first_words(str(error)))
     if not opened:

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from pydmed_dali.geometry import Point, Size
 
+VERSION = 1
+"""Of the rule by which places are eligible: kept ones were computed by the same."""
+
 Integers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Sums = NDArray[np.int32]
@@ -212,8 +215,8 @@ def _overlap(borders: Integers, start: int, end: int) -> tuple[int, Integers]:
     """(first, lengths): the blocks that meet start..end, and how much of each lies in it."""
     first = int(np.searchsorted(borders, start, "right")) - 1
     last = int(np.searchsorted(borders, end, "left"))
-    lengths: Integers = np.diff(np.clip(borders[first : last + 1], start, end))
-    return first, lengths
+    inside = np.clip(borders[first : last + 1], start, end)
+    return first, inside[1:] - inside[:-1]
 
 
 def _running(values: Integers) -> Integers:
