@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import openslide
+import tifffile
 import torch
 from numpy.typing import NDArray
 
@@ -81,6 +82,21 @@ def read_directly(crop: SmallChunk) -> NDArray[np.uint8]:
 def all_of(image: NDArray[np.uint8]) -> Region:
     """The whole of an image."""
     return Region(Point(0, 0), Size(image.shape[1], image.shape[0]))
+
+
+def write_picture(path: Path, pixels: NDArray[np.uint8]) -> Path:
+    """A slide of one level that shows `pixels`, (height, width, 3), at 0.5 micrometres each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(
+        path,
+        pixels,
+        photometric="rgb",
+        tile=(256, 256),
+        compression="adobe_deflate",
+        resolution=(20_000, 20_000),
+        resolutionunit="CENTIMETER",
+    )
+    return path
 
 
 def folder_dataset(folder: Path) -> Dataset:

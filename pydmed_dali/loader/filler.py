@@ -13,6 +13,7 @@ from pydmed_dali.errors import (
     SlideChangedError,
     SlideError,
     SlideFormatError,
+    SlideMaskError,
     SlideNotFoundError,
     SlideReadError,
     SlideScaleError,
@@ -28,6 +29,7 @@ from pydmed_dali.loader.messages import (
     first_words,
     last_lines,
 )
+from pydmed_dali.loader.tissue import Tissue, TissueFinder
 from pydmed_dali.plan.parts import decoded_pixels, touched_parts
 from pydmed_dali.plan.placement import Placement
 from pydmed_dali.ring.arena import Arena
@@ -39,6 +41,7 @@ _OURS = (
     SlideNotFoundError,
     SlideFormatError,
     SlideScaleError,
+    SlideMaskError,
     SlideReadError,
     SlideChangedError,
 )
@@ -57,6 +60,7 @@ class Filler:
         self._plan, self._loader, self._arena = plan, loader, arena
         self._open: OrderedDict[Path, Slide] = OrderedDict()
         self._files: dict[Path, FileIdentity | None] = {}
+        self._finder = TissueFinder(plan.tissue, plan.placer.crop) if plan.tissue else None
 
     def fill(self, job: Job) -> Answer:
         """Load the job's chunk, or say why not; raises nothing but what ends a process."""
@@ -65,8 +69,9 @@ class Filler:
         try:
             slide = self._slide(job.path)
             view = choose_view(slide.facts, job.path, self._plan.level, self._plan.mpp)
+            tissue = self._finder.find(job.path, slide, view) if self._finder else None
             opened = True
-            placement, decoded = self._fill(job, slide, view)
+            placement, decoded = self._fill(job, slide, view, tissue)
             # Afterwards, so that a file which changes while it is read is noticed too.
             check_same_file(job.path, self._files[job.path])
         except Exception as error:
@@ -81,6 +86,7 @@ class Filler:
             decoded_pixels=decoded,
             seconds=time.monotonic() - begun,
             file=self._files[job.path],
+            tissue=tissue.share if tissue else None,
         )
 
     def close(self) -> None:
@@ -88,10 +94,13 @@ class Filler:
         while self._open:
             self._forget(next(iter(self._open)))
 
-    def _fill(self, job: Job, slide: Slide, view: View) -> tuple[Placement, int]:
+    def _fill(
+        self, job: Job, slide: Slide, view: View, tissue: Tissue | None
+    ) -> tuple[Placement, int]:
         """Write the chunk's crops and pixels; returns its placement and the pixels decoded."""
         placer, slot = self._plan.placer, self._arena.chunk(job.slot)
-        placement = placer.place(view.dimensions, view.tile, job.candidate, job.visit)
+        eligible = tissue.eligible if tissue else None
+        placement = placer.place(view.dimensions, view.tile, job.candidate, job.visit, eligible)
         table = self._arena.table(job.slot)
         table[:] = placer.crops(placement, job.candidate, job.visit, len(table))
         if _POISON in os.environ:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pydmed_dali.errors import SlideError
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Candidate
 from pydmed_dali.ring.arena import Layout
@@ -38,6 +39,8 @@ class ReadPlan:
     """The level to read, or None."""
     mpp: float | None
     """The resolution to read, in micrometres per pixel, or None."""
+    tissue: TissuePlan | None = None
+    """How much tissue crops must have; None draws from the whole slide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,8 @@ class Loaded:
     """Wall time of opening, reading and decoding."""
     file: FileIdentity | None
     """The slide's file while it was read, None where there is none to be seen."""
+    tissue: float | None = None
+    """Part of the slide that is tissue, 0 to 1; None where that was not asked for."""
 
 
 @dataclass(frozen=True, slots=True)

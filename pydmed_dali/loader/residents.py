@@ -202,6 +202,8 @@ class Residents:
         self.tally.pixels_decoded += loaded.decoded_pixels
         self.tally.decode_seconds += loaded.seconds
         self.tally.reads_per_slide[search.present.slide] += 1
+        if loaded.tissue is not None:
+            self.tally.tissue_shares[search.present.slide] = loaded.tissue
         self._on_ready(Resident(slot, search.visit, search.present, loaded))
         self._slots.publish(loaded.chunk)
 

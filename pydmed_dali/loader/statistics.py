@@ -33,6 +33,8 @@ class Stats:
     """Mean number of different slides in a batch."""
     reads_per_slide: dict[Path, int]
     """BigChunks read of each slide."""
+    tissue_shares: dict[Path, float]
+    """Part of each of these slides that is tissue, 0 to 1; empty without `min_tissue`."""
     slides_skipped: dict[Path, str]
     """Slides that could not be read, wholly or in places, with the first reason."""
     worker_deaths: int
@@ -65,6 +67,7 @@ class Tally:
     first_batch_at: float | None = None
     slides_in_batches: int = 0
     reads_per_slide: Counter[int] = field(default_factory=Counter)
+    tissue_shares: dict[int, float] = field(default_factory=dict)
 
     def count_batch(self, crops: int, slides: int, waited: float) -> None:
         """A batch was put together; `waited` seconds of that its chunks were awaited."""
