@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydmed_dali.geometry import Point, Region
+from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.protocol import Pixels, Slide
 from pydmed_dali.slide.view import View, read_view
@@ -19,9 +20,12 @@ class BigChunkLoader:
     `open_slide`. Whatever a method raises counts as a slide, or region, that cannot be read.
     """
 
+    cache = Cache(None)
+    """Where `open_slide` may keep what it found out of files; set by the process that loads."""
+
     def open_slide(self, path: Path) -> Slide:
         """Open the slide at `path`; the worker keeps it open for a while and closes it."""
-        return open_slide(path)
+        return open_slide(path, self.cache)
 
     def extract_bigchunk(
         self, slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]

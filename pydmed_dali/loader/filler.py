@@ -33,6 +33,7 @@ from pydmed_dali.loader.tissue import Tissue, TissueFinder
 from pydmed_dali.plan.parts import decoded_pixels, touched_parts
 from pydmed_dali.plan.placement import Placement
 from pydmed_dali.ring.arena import Arena
+from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.file_identity import FileIdentity, check_same_file, file_identity
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.view import View, choose_view
@@ -60,7 +61,8 @@ class Filler:
         self._plan, self._loader, self._arena = plan, loader, arena
         self._open: OrderedDict[Path, Slide] = OrderedDict()
         self._files: dict[Path, FileIdentity | None] = {}
-        self._finder = TissueFinder(plan.tissue, plan.placer.crop) if plan.tissue else None
+        loader.cache = cache = Cache(plan.cache)
+        self._finder = TissueFinder(plan.tissue, plan.placer.crop, cache) if plan.tissue else None
 
     def fill(self, job: Job) -> Answer:
         """Load the job's chunk, or say why not; raises nothing but what ends a process."""

@@ -39,8 +39,10 @@ class ReadPlan:
     """The level to read, or None."""
     mpp: float | None
     """The resolution to read, in micrometres per pixel, or None."""
-    tissue: TissuePlan | None = None
+    tissue: TissuePlan | None
     """How much tissue crops must have; None draws from the whole slide."""
+    cache: Path | None
+    """The folder where what is found out of slides is kept; None keeps nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,6 @@ class TissuePlan:
     """Part of a crop that must be tissue, above 0 and at most 1."""
     masks: Mapping[Path, Path] = field(default_factory=dict)
     """The user's own mask, by the slide's path; of other slides it is computed."""
-    cache: Path | None = None
-    """The folder where results are kept; None keeps nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,9 +64,8 @@ class Tissue:
 class TissueFinder:
     """Finds the eligible places of slides, one after the other; of the last few it keeps them."""
 
-    def __init__(self, plan: TissuePlan, crop: Size) -> None:
-        self._plan, self._crop = plan, crop
-        self._cache = Cache(plan.cache)
+    def __init__(self, plan: TissuePlan, crop: Size, cache: Cache) -> None:
+        self._plan, self._crop, self._cache = plan, crop, cache
         self._known: OrderedDict[Path, Tissue] = OrderedDict()
 
     def find(self, path: Path, slide: Slide, view: View) -> Tissue:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from pydmed_dali import BigChunkSource, Dataset, Point, Size, Slide
 from pydmed_dali.errors import SlideReadError
+from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
@@ -27,6 +29,7 @@ from tests.support import assert_coordinates, take
 from tests.unit.slide.tiled_files import CODINGS, Coding, write_lossless_coordinates, write_tiled
 
 SIZE = Size(1100, 800)
+NO_CACHE = Cache(None)
 TAKEN = {
     "CMU-1-Small-Region.svs": "JPEG (RGB)",
     "CMU-1-Small-Region.pyramid.tif": "JPEG (YCbCr)",
@@ -68,7 +71,7 @@ def coded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def opened(coded: Path) -> Iterator[tuple[Slide, list[NDArray[np.uint8]]]]:
-    slide = open_slide(coded)
+    slide = open_slide(coded, NO_CACHE)
     yield slide, [whole_level(coded, level) for level in range(3)]
     slide.close()
 
@@ -99,7 +102,7 @@ def test_any_region_of_any_coding_equals_openslide(
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_every_level_of_a_real_slide_equals_openslide(real_slides: Path, name: str) -> None:
-    slide = open_slide(real_slides / name)
+    slide = open_slide(real_slides / name, NO_CACHE)
     assert isinstance(slide, TiledSlide), slide.facts.reader_reason
     assert TAKEN[name] in slide.facts.reader_reason
     rng = np.random.default_rng(1)
@@ -114,7 +117,10 @@ def test_every_level_of_a_real_slide_equals_openslide(real_slides: Path, name: s
 
 def test_facts_are_those_of_openslide_but_for_the_reader(real_slides: Path) -> None:
     for name in TAKEN:
-        fast, reference = open_slide(real_slides / name), OpenSlideSlide(real_slides / name)
+        fast, reference = (
+            open_slide(real_slides / name, NO_CACHE),
+            OpenSlideSlide(real_slides / name),
+        )
         assert "imagecodecs" in fast.facts.reader
         assert not fast.facts.shifted_levels
         same = {
@@ -132,7 +138,7 @@ def test_what_is_no_tiled_jpeg_is_left_to_openslide(real_slides: Path, tmp_path:
         (real_slides / "fluorescence-dapi.ndpi", "the format is hamamatsu"),
         (tmp_path / "deflated.tif", "coded as ADOBE_DEFLATE in RGB"),
     ):
-        slide = open_slide(path)
+        slide = open_slide(path, NO_CACHE)
         assert slide.facts.reader.startswith("openslide")
         assert words in slide.facts.reader_reason
         slide.close()
@@ -151,7 +157,7 @@ def test_a_slide_that_decodes_otherwise_is_left_to_openslide(
 
     monkeypatch.setattr(imagecodecs, "jpeg8_decode", off_by_one)
     with caplog.at_level(logging.WARNING):
-        slide = open_slide(path)
+        slide = open_slide(path, NO_CACHE)
     assert slide.facts.reader.startswith("openslide")
     assert "decodes otherwise" in slide.facts.reader_reason
     (record,) = caplog.records
@@ -172,7 +178,7 @@ def test_a_damaged_tile_is_an_error_as_it_is_with_openslide(tmp_path: Path) -> N
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(b"\0" * count)
-    slide = open_slide(path)
+    slide = open_slide(path, NO_CACHE)
     assert isinstance(slide, TiledSlide)
     out = np.empty((300, 300, 3), np.uint8)
     with pytest.raises(SlideReadError, match=r"s\.svs: OpenSlide cannot read 300x300 pixels"):
@@ -187,7 +193,7 @@ def test_a_file_that_lacks_tiles_is_left_to_openslide(tmp_path: Path) -> None:
         page = file.pages.first
         assert isinstance(page, tifffile.TiffPage)
         page.tags["TileOffsets"].overwrite([*page.dataoffsets[:-1], path.stat().st_size - 10])
-    slide = open_slide(path)
+    slide = open_slide(path, NO_CACHE)
     assert "beyond the end of the file" in slide.facts.reader_reason
     slide.close()
 
@@ -206,7 +212,7 @@ def test_every_pixel_through_the_pipeline(tmp_path: Path, level: int, crops_per_
     ) as source:  # fmt: skip
         for batch in take(source, 12):
             assert_coordinates(batch, extents)
-    slide = open_slide(tmp_path / "a.svs")
+    slide = open_slide(tmp_path / "a.svs", NO_CACHE)
     assert isinstance(slide, TiledSlide)
     slide.close()
 
@@ -230,3 +236,39 @@ def test_the_pixels_of_the_coordinate_slide_are_lossless(tmp_path: Path) -> None
     path = write_lossless_coordinates(tmp_path / "a.svs", Size(700, 600))
     expected = coordinate_pixels(Point(0, 0), Size(700, 600), 0)
     np.testing.assert_array_equal(whole_level(path, 0), expected)
+
+
+def test_what_was_proven_once_is_known_without_openslide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
+    cache = Cache(tmp_path / "cache")
+    first = open_slide(path, cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(openslide, "OpenSlide", None)  # would raise if it were used
+        again = open_slide(path, cache)
+    assert again.facts == first.facts
+    reference = whole_level(path, 1)
+    assert_equal_region(again, reference, 1, Point(30, 40), Size(300, 200))
+    first.close()
+    again.close()
+
+
+def test_another_file_of_the_same_size_and_time_is_looked_at_anew(tmp_path: Path) -> None:
+    """As a copy that kept its time may be: what is known of the other is not believed."""
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
+    other = write_tiled(tmp_path / "o.svs", Size(800, 1100), Coding("jpeg"))
+    status = path.stat()
+    with other.open("r+b") as file:
+        file.truncate(max(status.st_size, other.stat().st_size))
+    with path.open("r+b") as file:
+        file.truncate(other.stat().st_size)
+    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    cache = Cache(tmp_path / "cache")
+    open_slide(path, cache).close()
+    os.replace(other, path)
+    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    slide = open_slide(path, cache)
+    assert slide.facts.dimensions == Size(800, 1100)
+    assert_equal_region(slide, whole_level(path, 0), 0, Point(0, 0), Size(800, 1100))
+    slide.close()
