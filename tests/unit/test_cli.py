@@ -14,7 +14,7 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from pydmed_dali import __version__
+from pydmed_dali import BigChunkSource, Dataset, __version__
 from pydmed_dali.cli import app
 from pydmed_dali.geometry import Size
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
@@ -249,3 +249,50 @@ def _children(pid: int, seconds: float) -> list[psutil.Process]:
             return children
         time.sleep(0.05)
     raise AssertionError(f"process {pid} started no child within {seconds} s")
+
+
+def test_plan_without_slides_uses_typical_figures() -> None:
+    result = CliRunner().invoke(app, ["plan", "--memory", "2", "--crops-per-second", "5000"])
+    assert result.exit_code == 0
+    assert "name your slides" in result.stdout and "BigChunkSource(" in result.stdout
+
+
+def test_plan_for_slides_gives_options_that_work(slides: Path) -> None:
+    arguments: list[str | Path] = [
+        "plan",
+        slides,
+        "--crop-size",
+        "64",
+        "--batch-size",
+        "16",
+        "--memory",
+        "1",
+    ]
+    done = run(*arguments, "--seconds", "0.5", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["measured"] and found["expected"]["crops_per_second"] > 0
+    with BigChunkSource(Dataset.from_folder(slides), **found["options"]) as source:
+        assert source.options.crops_per_chunk == found["options"]["crops_per_chunk"]
+
+
+def test_bench_compares_with_a_dataloader_over_openslide(slides: Path) -> None:
+    sizes = ["--chunk-size", "256", "--crop-size", "64", "--batch-size", "16"]
+    arguments: list[str | Path] = ["bench", slides, *sizes]
+    short = ["--seconds", "0.5", "--rounds", "1", "--num-workers", "1", "--resident", "4"]
+    done = run(*arguments, *short, "--crops-per-chunk", "16", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["crops_per_second"] > 0
+    assert found["openslide_dataloader_crops_per_second"] > 0
+    assert (found["slides"], found["slides_skipped"]) == (1, 1)
+    shown = run(*arguments, *short)
+    assert "OpenSlide" in shown.stdout and "pydmed-dali" in shown.stdout
+
+
+@pytest.mark.parametrize("command", ["plan", "bench"])
+def test_a_folder_without_readable_slides_is_refused(tmp_path: Path, command: str) -> None:
+    (tmp_path / "broken.svs").write_bytes(b"no slide")
+    done = run(command, tmp_path)
+    assert done.returncode == 1
+    assert "broken.svs" in done.stderr and "Traceback" not in done.stderr
