@@ -26,7 +26,7 @@ _MOST_KNOWN = 8  # slides of which a process holds the eligible places: up to 4 
 class TissuePlan:
     """What a source wants to be on its crops."""
 
-    min_tissue: float
+    min_tissue: float = 0.5
     """Part of a crop that must be tissue, above 0 and at most 1."""
     masks: Mapping[Path, Path] = field(default_factory=dict)
     """The user's own mask, by the slide's path; of other slides it is computed."""
@@ -95,10 +95,7 @@ class TissueFinder:
         key = None if source is None else file_key(path, "eligible", *parts)
         if (data := self._cache.get(key)) is not None:
             return Tissue.from_bytes(data)
-        if own is None:
-            mask = slide_mask(path, slide, self._cache)
-        else:
-            mask = read_mask(own, path, slide.facts)
+        mask = find_mask(path, slide, self._plan)
         places = eligible_places(mask.pixels, view.dimensions, self._crop, self._plan.min_tissue)
         tissue = Tissue(mask.share, places)
         self._cache.put(key, tissue.to_bytes())
@@ -114,8 +111,14 @@ class TissueFinder:
         )
 
 
-def slide_mask(path: Path, slide: Slide, cache: Cache) -> TissueMask:
-    """The computed mask of the slide at `path`, from the cache if it is there."""
+def find_mask(path: Path, slide: Slide, plan: TissuePlan) -> TissueMask:
+    """The user's own mask of the slide at `path`, else the computed one, if it can be from the
+    cache.
+    """
+    own = plan.masks.get(path)
+    if own is not None:
+        return read_mask(own, path, slide.facts)
+    cache = Cache(plan.cache)
     key = file_key(path, "tissue mask", _reader(slide), METHOD)
     if (data := cache.get(key)) is not None:
         return TissueMask.from_bytes(data)

@@ -24,6 +24,7 @@ ROOMS = (
     FACE,
     "pipelines",
     "demo",
+    "preview",
     "cli",
     "__main__",
 )
