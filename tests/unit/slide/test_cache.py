@@ -119,6 +119,16 @@ def test_the_folder_is_the_first_that_is_named(
     assert cache_folder(None) == tmp_path / "home" / ".cache" / "pydmed-dali"
 
 
+def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(self: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert cache_folder(None) is None
+
+
 def test_a_folder_that_cannot_be_written_is_warned_of_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
