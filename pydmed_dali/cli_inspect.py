@@ -16,8 +16,8 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import PydmedError, SlideReadError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
-from pydmed_dali.loader.tissue import TissuePlan, find_mask
-from pydmed_dali.slide.cache import cache_folder
+from pydmed_dali.loader.tissue import find_mask
+from pydmed_dali.slide.cache import Cache, cache_folder
 from pydmed_dali.slide.protocol import Slide, SlideFacts
 from pydmed_dali.slide.tissue_mask import mask_size, overview_level
 
@@ -69,6 +69,8 @@ def inspect_slide(path: Path) -> Inspection:
             slide.close()
     except PydmedError as error:
         return Inspection(path, facts, str(error), None)
+    except Exception as error:
+        return Inspection(path, facts, f"{path}: {error!r}", None)
     return Inspection(path, facts, None, tissue)
 
 
@@ -103,7 +105,7 @@ def _tissue(path: Path, slide: Slide) -> float | None:
     if facts.level_dimensions[level].area > _MOST_READ:
         return None
     try:
-        return find_mask(path, slide, TissuePlan(cache=cache_folder(None))).share
+        return find_mask(path, slide, None, Cache(cache_folder(None))).share
     except SlideReadError:
         return None
 

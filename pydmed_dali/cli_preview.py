@@ -16,6 +16,7 @@ from pydmed_dali.geometry import Size
 from pydmed_dali.loader.own_masks import plan_tissue
 from pydmed_dali.preview.drawn import DrawnSlide, Wishes, draw_slide, first_visits
 from pydmed_dali.preview.picture import draw_picture
+from pydmed_dali.slide.cache import cache_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ def make_wishes(
         level=level,
         mpp=mpp,
         seed=seed,
-        tissue=plan_tissue(dataset, min_tissue or None, masks, None),
+        tissue=plan_tissue(dataset, min_tissue or None, masks),
+        cache=cache_folder(None),
         chunks=chunks,
         crops=_CROPS,
         shown=_SHOWN,
@@ -101,6 +103,9 @@ def preview_slides(dataset: Dataset, wishes: Wishes, out: Path) -> Iterator[Prev
             slide = draw_slide(str(record.relative), record.path, visits[number], wishes)
         except PydmedError as error:
             yield Preview(record.path, None, None, None, str(error))
+            continue
+        except Exception as error:  # of a reader, at a file that is broken in a way of its own
+            yield Preview(record.path, None, None, None, f"{record.path}: {error!r}")
             continue
         draw_picture(picture, slide, _subtitle(slide, wishes))
         yield Preview(record.path, picture, slide.tissue, slide.eligible, None)

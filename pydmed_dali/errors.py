@@ -12,7 +12,8 @@ against the builtin keeps working.
     │   ├── SlideFormatError (ValueError)     exists, but no reader opens it
     │   ├── SlideScaleError (ValueError)      has no such level, no mpp, or no mpp that fine
     │   ├── SlideMaskError (ValueError)       its tissue mask cannot be used, or leaves nothing
-    │   └── SlideReadError                    opened, but a region cannot be read
+    │   ├── SlideReadError                    opened, but a region cannot be read
+    │   └── SlideChangedError                 became another file while a run goes on
     ├── RingMemoryError (MemoryError)         the ring does not fit the memory that is free
     ├── WorkerError (RuntimeError)            the loader processes cannot go on
     │   └── WorkerTimeoutError (TimeoutError) a loader process did not answer in time
@@ -62,6 +63,10 @@ class SlideMaskError(SlideError, ValueError):
 
 class SlideReadError(SlideError):
     """The slide opened, but reading one of its regions failed."""
+
+
+class SlideChangedError(SlideError):
+    """Another file stands at the slide's path than when the run first read it."""
 
 
 class RingMemoryError(PydmedError, MemoryError):

@@ -10,14 +10,25 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
 
 from pydmed_dali import Dataset, Size
 from pydmed_dali.slide.cache import VARIABLE
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 
+# A machine with other work to do makes examples slow, but nothing wrong.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
+
 _SECONDS = 10.0
 _MAPPING = "memfd:pydmed-dali"
 COORDINATE_SIZE = Size(1536, 1280)
+
+
+@pytest.fixture(autouse=True)
+def poisoned_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crop of pixels that were never read shows a colour that no slide has."""
+    monkeypatch.setenv("PYDMED_DALI_POISON", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from pydmed_dali import BigChunkSource, Dataset, Info, Point, Size, SmallChunk, SmallChunkIterator
+from pydmed_dali.geometry import Region
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels
 
@@ -76,6 +77,11 @@ def read_directly(crop: SmallChunk) -> NDArray[np.uint8]:
     rgba = np.asarray(image).astype(np.uint16)
     alpha = rgba[..., 3:]
     return ((rgba[..., :3] * alpha + WHITE * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def all_of(image: NDArray[np.uint8]) -> Region:
+    """The whole of an image."""
+    return Region(Point(0, 0), Size(image.shape[1], image.shape[0]))
 
 
 def write_picture(path: Path, pixels: NDArray[np.uint8]) -> Path:

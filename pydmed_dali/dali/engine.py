@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 
@@ -36,6 +37,7 @@ class Engine:
         dataset: Dataset,
         loader: BigChunkLoader,
         tissue: TissuePlan | None,
+        cache: Path | None,
     ) -> None:
         self._options = options
         pickle_loader(loader)
@@ -62,7 +64,7 @@ class Engine:
         try:
             pool_list = PoolList(arena, together)
             self.images = pool_list.images
-            plan = ReadPlan(layout, placer, options.level, options.mpp, tissue)
+            plan = ReadPlan(layout, placer, options.level, options.mpp, tissue, cache)
             self.pool = self._start_pool(plan, loader, arena)
         except BaseException:
             self.arena.close()

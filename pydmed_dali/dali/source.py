@@ -33,6 +33,7 @@ from pydmed_dali.loader.own_masks import Masks, plan_tissue
 from pydmed_dali.loader.report import Report
 from pydmed_dali.loader.statistics import Stats
 from pydmed_dali.plan.random import mix
+from pydmed_dali.slide.cache import cache_folder
 
 _MOST_WORKERS = 8
 _T = TypeVar("_T")
@@ -71,8 +72,9 @@ class BigChunkSource:
         masks: masks of your own, for `min_tissue`: a folder of images named as the slides, or a
             function from a slide's path to its mask's, or to None for a computed mask. An image
             covers the whole slide at any resolution; what is not 0 (black) is tissue.
-        cache_dir: folder in which computed masks are kept for the next run; None for the one named
-            by PYDMED_DALI_CACHE, else `pydmed-dali` in the user's cache folder.
+        cache_dir: folder in which facts of slides and computed masks are kept for the next run;
+            None for the one named by PYDMED_DALI_CACHE, else `pydmed-dali` in the user's cache
+            folder.
         resident: BigChunks from which the crops of a batch are mixed (S).
         crops_per_chunk: crops taken of each BigChunk before it is replaced (R).
         num_workers: loader processes; 0 reads in the calling process. By default one less than the
@@ -155,8 +157,9 @@ class BigChunkSource:
         self._bond = Bond(batch_size, prefetch_depth)
         self._failure: BaseException | None = None
         self._closed = False
-        tissue = plan_tissue(dataset, min_tissue, masks, cache_dir)
-        self._engine = Engine(self.options, dataset, loader or BigChunkLoader(), tissue)
+        tissue = plan_tissue(dataset, min_tissue, masks)
+        folder = cache_folder(cache_dir)
+        self._engine = Engine(self.options, dataset, loader or BigChunkLoader(), tissue, folder)
 
     @property
     def batch_size(self) -> int:
@@ -231,7 +234,8 @@ class BigChunkSource:
             batches=tally.batches,
             crops=tally.crops,
             chunks_read=tally.chunks_read,
-            bytes_read=tally.bytes_read,
+            decode_amplification=tally.pixels_decoded
+            / max(tally.crops * self.options.crop.area, 1),
             decode_seconds=tally.decode_seconds,
             startup_seconds=tally.startup_seconds,
             starved_seconds=tally.starved_seconds,

@@ -8,7 +8,7 @@ from typing import Any
 from pydmed_dali.dali.options import Options
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import StateError
-from pydmed_dali.slide.openslide_slide import READER
+from pydmed_dali.slide.open_slide import READERS
 from pydmed_dali.slide.tissue_threshold import METHOD
 
 VERSION = 1
@@ -75,4 +75,4 @@ def _identity(options: Options, dataset: Dataset) -> dict[str, Any]:
         value = getattr(options, name)
         values[name] = str(value) if name in ("chunk", "crop") else value
     masks = "own masks" if options.own_masks else METHOD if options.min_tissue else None
-    return {**values, "dataset": dataset.fingerprint, "reader": READER, "masks": masks}
+    return {**values, "dataset": dataset.fingerprint, "readers": READERS, "masks": masks}

@@ -9,7 +9,6 @@ from pathlib import Path
 from pydmed_dali.dataset import Dataset, Record
 from pydmed_dali.errors import OptionError
 from pydmed_dali.loader.tissue import TissuePlan
-from pydmed_dali.slide.cache import cache_folder
 
 Masks = str | os.PathLike[str] | Callable[[Path], str | os.PathLike[str] | None]
 """A folder, or a function from a slide's path to its mask's."""
@@ -21,10 +20,7 @@ _SHOWN = 5
 
 
 def plan_tissue(
-    dataset: Dataset,
-    min_tissue: float | None,
-    masks: Masks | None,
-    cache_dir: str | os.PathLike[str] | None,
+    dataset: Dataset, min_tissue: float | None, masks: Masks | None
 ) -> TissuePlan | None:
     """What a source's options ask for; None without `min_tissue`.
 
@@ -32,7 +28,7 @@ def plan_tissue(
     """
     if min_tissue is not None:
         own = {} if masks is None else find_masks(dataset, masks)
-        return TissuePlan(min_tissue, own, cache_folder(cache_dir))
+        return TissuePlan(min_tissue, own)
     if masks is not None:
         raise OptionError(
             "masks are used only together with min_tissue: give that too, e.g. min_tissue=0.5"

@@ -18,8 +18,9 @@ class Stats:
     """SmallChunks in them, padding of a last batch not counted."""
     chunks_read: int
     """BigChunks loaded into the ring."""
-    bytes_read: int
-    """Bytes of their decoded pixels."""
+    decode_amplification: float
+    """Pixels decoded per pixel delivered: what reading costs. Below 1 where crops overlap so much
+    that pixels are used again; a run's first chunks, read before they give crops, raise it."""
     decode_seconds: float
     """Time spent opening, reading and decoding them, summed over the workers."""
     startup_seconds: float
@@ -58,7 +59,7 @@ class Tally:
     crops: int = 0
     chunks_read: int = 0
     chunks_substituted: int = 0
-    bytes_read: int = 0
+    pixels_decoded: int = 0
     decode_seconds: float = 0.0
     startup_seconds: float = 0.0
     starved_seconds: float = 0.0

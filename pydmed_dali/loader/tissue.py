@@ -26,12 +26,10 @@ _MOST_KNOWN = 8  # slides of which a process holds the eligible places: up to 4 
 class TissuePlan:
     """What a source wants to be on its crops."""
 
-    min_tissue: float = 0.5
+    min_tissue: float
     """Part of a crop that must be tissue, above 0 and at most 1."""
     masks: Mapping[Path, Path] = field(default_factory=dict)
     """The user's own mask, by the slide's path; of other slides it is computed."""
-    cache: Path | None = None
-    """The folder where results are kept; None keeps nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,9 +64,8 @@ class Tissue:
 class TissueFinder:
     """Finds the eligible places of slides, one after the other; of the last few it keeps them."""
 
-    def __init__(self, plan: TissuePlan, crop: Size) -> None:
-        self._plan, self._crop = plan, crop
-        self._cache = Cache(plan.cache)
+    def __init__(self, plan: TissuePlan, crop: Size, cache: Cache) -> None:
+        self._plan, self._crop, self._cache = plan, crop, cache
         self._known: OrderedDict[Path, Tissue] = OrderedDict()
 
     def find(self, path: Path, slide: Slide, view: View) -> Tissue:
@@ -95,7 +92,7 @@ class TissueFinder:
         key = None if source is None else file_key(path, "eligible", *parts)
         if (data := self._cache.get(key)) is not None:
             return Tissue.from_bytes(data)
-        mask = find_mask(path, slide, self._plan)
+        mask = find_mask(path, slide, own, self._cache)
         places = eligible_places(mask.pixels, view.dimensions, self._crop, self._plan.min_tissue)
         tissue = Tissue(mask.share, places)
         self._cache.put(key, tissue.to_bytes())
@@ -111,14 +108,12 @@ class TissueFinder:
         )
 
 
-def find_mask(path: Path, slide: Slide, plan: TissuePlan) -> TissueMask:
-    """The user's own mask of the slide at `path`, else the computed one, if it can be from the
+def find_mask(path: Path, slide: Slide, own: Path | None, cache: Cache) -> TissueMask:
+    """The user's `own` mask of the slide at `path`, else the computed one, if it can be from the
     cache.
     """
-    own = plan.masks.get(path)
     if own is not None:
         return read_mask(own, path, slide.facts)
-    cache = Cache(plan.cache)
     key = file_key(path, "tissue mask", _reader(slide), METHOD)
     if (data := cache.get(key)) is not None:
         return TissueMask.from_bytes(data)

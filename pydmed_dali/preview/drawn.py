@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from pydmed_dali.dataset import Dataset
-from pydmed_dali.geometry import Point, Size
+from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.tissue import TissuePlan, find_mask
 from pydmed_dali.plan.eligible import Eligible, eligible_places
 from pydmed_dali.plan.placement import Placement, Placer, Positions
 from pydmed_dali.plan.sampler import Candidate, Sampler
+from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.protocol import Pixels, Slide
 from pydmed_dali.slide.tissue_mask import TissueMask, overview
 from pydmed_dali.slide.view import View, choose_view
@@ -34,6 +35,8 @@ class Wishes:
     seed: int
     tissue: TissuePlan | None
     """None to draw from the whole slide."""
+    cache: Path | None
+    """The folder where masks are kept; None keeps none."""
     chunks: int
     """BigChunks of each slide."""
     crops: int
@@ -122,7 +125,7 @@ def _eligible(
     """(mask, eligible places, their part of all places)."""
     if wishes.tissue is None:
         return None, None, 1.0
-    mask = find_mask(path, slide, wishes.tissue)
+    mask = find_mask(path, slide, wishes.tissue.masks.get(path), Cache(wishes.cache))
     extent, crop = view.dimensions, wishes.crop
     eligible = eligible_places(mask.pixels, extent, crop, wishes.tissue.min_tissue)
     places = max(extent.width - crop.width + 1, 1) * max(extent.height - crop.height + 1, 1)
@@ -132,11 +135,11 @@ def _eligible(
 def _read(
     slide: Slide, view: View, place: Placement, crops: Positions, crop: Size
 ) -> tuple[Pixels, ...]:
-    shown = []
+    shown, whole = [], [Region(Point(0, 0), crop)]
     for y, x in crops.tolist():
         pixels = np.empty((crop.height, crop.width, 3), np.uint8)
         corner = Point(place.origin.x + x, place.origin.y + y)
-        BigChunkLoader().extract_bigchunk(slide, view, corner, pixels)
+        BigChunkLoader().extract_bigchunk(slide, view, corner, pixels, whole)
         shown.append(pixels)
     return tuple(shown)
 

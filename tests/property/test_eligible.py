@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -86,7 +86,6 @@ def test_blocks_are_no_larger_than_half_a_crop(mask: Mask, extent: Size, crop: S
 
 
 @given(masks(), sizes, crops, shares, st.integers(0, 12), st.sampled_from([1, 4, 16]))
-@settings(deadline=None)
 def test_the_numbers_of_eligible_places_name_each_of_them_once(
     mask: Mask, extent: Size, crop: Size, share: float, more: int, tile: int
 ) -> None:

@@ -114,7 +114,9 @@ def test_what_is_shown_is_what_a_source_begins_with(folder: Path, mpp: float | N
     dataset = Dataset.from_folder(folder, patient=lambda path: path.name)
     dataset = Dataset(tuple(p for p in dataset.patients if p.id == "fat.svs"))
     plan = TissuePlan(0.7)
-    wishes = Wishes(Size(256, 256), Size(96, 96), None, mpp, 3, plan, chunks=4, crops=10, shown=10)
+    wishes = Wishes(
+        Size(256, 256), Size(96, 96), None, mpp, 3, plan, None, chunks=4, crops=10, shown=10
+    )
     drawn = draw_slide("fat", dataset.slides[0].path, first_visits(dataset, 3, 4)[0], wishes)
     options: dict[str, Any] = {"mpp": mpp, "min_tissue": 0.7, "seed": 3, "num_workers": 0}
     with BigChunkSource(

@@ -108,7 +108,7 @@ def test_workers_and_a_warm_cache_change_nothing(tissues: Dataset, tmp_path: Pat
             runs.append(sum_up(take(source, 8)))
     kept = sorted(file.name for file in (tmp_path / "a").glob("*/*"))
     assert kept == sorted(file.name for file in (tmp_path / "b").glob("*/*"))
-    assert len(kept) == 2 * len(tissues.slides), "a mask and the eligible places of each slide"
+    assert len(kept) == 3 * len(tissues.slides), "each slide's facts, mask and eligible places"
     for run in runs[1:]:
         for name in NAMES:
             np.testing.assert_array_equal(run[name], runs[0][name])
