@@ -141,6 +141,58 @@ def inspect(
 
 
 @app.command()
+def preview(
+    slides: Annotated[Path, typer.Argument(help="A slide file, or a folder that holds slides.")],
+    out: Annotated[Path, typer.Option(help="The folder for the pictures, one a slide.")] = Path(
+        "preview"
+    ),
+    min_tissue: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Part of a crop that must be tissue; 0: whole slide."),
+    ] = 0.5,
+    masks: Annotated[
+        Path | None, typer.Option(help="A folder of masks of your own, named as the slides.")
+    ] = None,
+    level: Annotated[
+        int | None, typer.Option(min=0, help="The level to read. By default 0.")
+    ] = None,
+    mpp: Annotated[
+        float | None, typer.Option(help="Micrometres per pixel to read at, instead of a level.")
+    ] = None,
+    chunk_size: Annotated[int, typer.Option(min=1, help="Side of a BigChunk, in pixels.")] = 4096,
+    crop_size: Annotated[int, typer.Option(min=1, help="Side of a SmallChunk, in pixels.")] = 224,
+    chunks: Annotated[
+        int, typer.Option(min=1, max=12, help="BigChunks of each slide to show.")
+    ] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="As of the source.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw slides with their tissue and with the crops that a source would take of them.
+
+    The options are those of BigChunkSource, and the BigChunks and SmallChunks are those that a
+    source over the same slides begins with, in that order. The exit code is 1 if no slide can be
+    read.
+    """
+    from rich.console import Console
+
+    from pydmed_dali.cli_preview import dataset_of, make_wishes, preview_slides, show_preview
+
+    dataset = dataset_of(slides)
+    wishes = make_wishes(
+        dataset, min_tissue, masks, level, mpp, chunk_size, crop_size, chunks, seed
+    )
+    previews = []
+    for preview in preview_slides(dataset, wishes, out):
+        previews.append(preview)
+        if not as_json:
+            show_preview(Console(), preview)
+    if as_json:
+        typer.echo(json.dumps({"slides": [preview.as_dict() for preview in previews]}))
+    if all(preview.problem is not None for preview in previews):
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Check this machine: libraries, GPU, cores, memory, and a worker and pipeline at work.
 

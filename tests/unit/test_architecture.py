@@ -25,6 +25,7 @@ ROOMS = (
     "pipelines",
     "measure",
     "demo",
+    "preview",
     "cli",
     "__main__",
 )

@@ -18,6 +18,8 @@ from pydmed_dali import BigChunkSource, Dataset, __version__
 from pydmed_dali.cli import app
 from pydmed_dali.geometry import Size
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.slide.openslide_slide import OpenSlideSlide
+from pydmed_dali.slide.tissue_mask import compute_mask
 
 PROGRAM = (sys.executable, "-c", "from pydmed_dali.cli import main; main()")
 HEAVY = {"cupy", "matplotlib", "numpy", "nvidia", "openslide", "torch"}
@@ -85,7 +87,15 @@ def test_inspect_tells_what_a_slide_says_of_itself(slides: Path) -> None:
         "mpp": pytest.approx([0.25, 0.25], rel=1e-3),
         "objective_power": None,
         "background": [255, 255, 255],
+        "tissue": pytest.approx(_tissue(slides / "good.tif"), abs=1e-4),
     }
+
+
+def _tissue(path: Path) -> float:
+    slide = OpenSlideSlide(path)
+    share = compute_mask(slide).share
+    slide.close()
+    return share
 
 
 def test_inspect_goes_on_after_a_broken_slide(slides: Path) -> None:
@@ -100,7 +110,13 @@ def test_inspect_goes_on_after_a_broken_slide(slides: Path) -> None:
 def test_inspect_prints_a_table_a_slide(slides: Path) -> None:
     result = CliRunner().invoke(app, ["inspect", str(slides)])
     assert result.exit_code == 0
-    for words in ("600x500, downsample 1", "300x250, downsample 2", "0.25 x 0.25", "generic-tiff"):
+    for words in (
+        "600x500, downsample 1",
+        "300x250, downsample 2",
+        "0.25 x 0.25",
+        "generic-tiff",
+        "of the slide",
+    ):
         assert words in result.stdout
     assert str(slides / "broken.svs") in result.stdout
 
