@@ -14,6 +14,7 @@ FACE = "__init__"
 
 ROOMS = (
     "errors",
+    "wording",
     "geometry",
     "dataset",
     "slide",
