@@ -17,6 +17,7 @@ ROOMS = (
     "wording",
     "geometry",
     "dataset",
+    "annotation",
     "slide",
     "plan",
     "ring",
@@ -32,7 +33,15 @@ ROOMS = (
 
 HEAVY = {"cupy", "nvidia", "torch"}
 HEAVY_ROOMS = {"dali", "pipelines", "demo", "cli"}
-SLOW_TO_IMPORT = HEAVY | {"imagecodecs", "matplotlib", "numpy", "openslide", "PIL", "tifffile"}
+SLOW_TO_IMPORT = HEAVY | {
+    "imagecodecs",
+    "matplotlib",
+    "numpy",
+    "openslide",
+    "PIL",
+    "shapely",
+    "tifffile",
+}
 MOST_LINES = 400
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -31,7 +32,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / path).touch()
             rows.append(f"{path},P{number},{tissue},{scanner}")
     (folder / "slides.csv").write_text("\n".join(rows))
+    (folder / "annotations").mkdir()
+    text = json.dumps([box("Tumor", 100, 100, 1300, 700), box("Necrosis", 850, 850, 100, 100)])
+    (folder / "annotations" / "P10-a.geojson").write_text(text)
     return folder
+
+
+def box(name: str, x: int, y: int, width: int, height: int) -> dict[str, object]:
+    """An annotation as QuPath writes it."""
+    corners = [[x, y], [x + width, y], [x + width, y + height], [x, y + height], [x, y]]
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [corners]},
+        "properties": {"objectType": "annotation", "classification": {"name": name}},
+    }
 
 
 @pytest.mark.parametrize("block", [block for page in PAGES for block in blocks(page)])
