@@ -12,7 +12,9 @@ against the builtin keeps working.
     │   ├── SlideNotFoundError (FileNotFoundError)
     │   ├── SlideFormatError (ValueError)     exists, but no reader opens it
     │   ├── SlideScaleError (ValueError)      has no such level, no mpp, or no mpp that fine
-    │   └── SlideReadError                    opened, but a region cannot be read
+    │   ├── SlideMaskError (ValueError)       its tissue mask cannot be used, or leaves nothing
+    │   ├── SlideReadError                    opened, but a region cannot be read
+    │   └── SlideChangedError                 became another file while a run goes on
     ├── RingMemoryError (MemoryError)         the ring does not fit the memory that is free
     ├── WorkerError (RuntimeError)            the loader processes cannot go on
     │   └── WorkerTimeoutError (TimeoutError) a loader process did not answer in time
@@ -60,8 +62,16 @@ class SlideScaleError(SlideError, ValueError):
     """The slide does not have the level or the resolution that was asked for."""
 
 
+class SlideMaskError(SlideError, ValueError):
+    """The slide's tissue mask cannot be used, or leaves no place with enough tissue for a crop."""
+
+
 class SlideReadError(SlideError):
     """The slide opened, but reading one of its regions failed."""
+
+
+class SlideChangedError(SlideError):
+    """Another file stands at the slide's path than when the run first read it."""
 
 
 class RingMemoryError(PydmedError, MemoryError):

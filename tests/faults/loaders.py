@@ -6,11 +6,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydmed_dali.geometry import Point
+from pydmed_dali.geometry import Point, Region
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.filler import Filler
 from pydmed_dali.loader.messages import Loaded
@@ -63,11 +63,13 @@ class Misbehaving(BigChunkLoader):
             self._come_to("opening")
         return super().open_slide(path)
 
-    def extract_bigchunk(self, slide: Slide, view: View, origin: Point, out: Pixels) -> None:
+    def extract_bigchunk(
+        self, slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+    ) -> None:
         if slide.path.name == SLIDE:
             out[:] = 13  # half-written pixels must never be seen
             self._come_to("reading")
-        super().extract_bigchunk(slide, view, origin, out)
+        super().extract_bigchunk(slide, view, origin, out, parts)
 
     def _come_to(self, place: str) -> None:
         if place != self.place:
@@ -108,3 +110,20 @@ def _end_if_worker(parent: int) -> BigChunkLoader:
     if os.getpid() != parent:
         os._exit(9)
     return EndsAtOnce()
+
+
+class ReadsFromPipe(BigChunkLoader):
+    """The first read of one slide waits until somebody writes to a named pipe, and closes it."""
+
+    def __init__(self, pipe: Path) -> None:
+        self.pipe = pipe
+
+    def extract_bigchunk(
+        self, slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+    ) -> None:
+        done = self.pipe.with_suffix(".done")
+        if slide.path.name == SLIDE and not done.exists():
+            out[:] = 13
+            self.pipe.read_bytes()
+            done.touch()
+        super().extract_bigchunk(slide, view, origin, out, parts)

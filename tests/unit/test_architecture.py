@@ -25,6 +25,7 @@ ROOMS = (
     "dali",
     FACE,
     "pipelines",
+    "measure",
     "demo",
     "cli",
     "__main__",
@@ -32,7 +33,7 @@ ROOMS = (
 """A room is a module or a subpackage; it may import itself and those before it."""
 
 HEAVY = {"cupy", "nvidia", "torch"}
-HEAVY_ROOMS = {"dali", "pipelines", "demo", "cli"}
+HEAVY_ROOMS = {"dali", "pipelines", "measure", "demo", "cli"}
 SLOW_TO_IMPORT = HEAVY | {
     "imagecodecs",
     "matplotlib",
