@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from pydmed_dali import Size
+from pydmed_dali.slide.tissue_slides import write_tissue_slide
+
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("datasets.md",)
+PAGES = ("datasets.md", "parity.md")
 
 
 def blocks(page: str) -> list[str]:
@@ -21,7 +24,7 @@ def blocks(page: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with two slides of each of 20 patients, of which the names are read."""
+    """A working directory: 40 slides of which only names are read, annotations, two real ones."""
     folder = tmp_path_factory.mktemp("docs")
     rows = ["slide,patient,label,scanner"]
     for number in range(20):
@@ -35,6 +38,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "annotations").mkdir()
     text = json.dumps([box("Tumor", 100, 100, 1300, 700), box("Necrosis", 850, 850, 100, 100)])
     (folder / "annotations" / "P10-a.geojson").write_text(text)
+    for number, tissue in enumerate(("gland", "tumor")):
+        write_tissue_slide(folder / f"{number}.svs", Size(2048, 2048), tissue=tissue, seed=1)
+    (folder / "her2.csv").write_text("slide,HER2\n0.svs,0\n1.svs,3\n")
     return folder
 
 
