@@ -173,6 +173,7 @@ class BigChunkSource:
             "device_id": 0 if self.device == "gpu" else None,
             "prefetch_queue_depth": options.prefetch_depth,
             "seed": int(mix(options.seed, options.rank)[0] >> np.uint64(33)),
+            "enable_checkpointing": True,
         }
 
     @do_not_convert
@@ -319,12 +320,16 @@ class BigChunkSource:
         """Values by slide number, as values by the slide's path, in the dataset's order."""
         return {self.dataset.slides[slide].path: value for slide, value in sorted(values.items())}
 
-    def _next_pool(self) -> TensorListCPU:
-        """DALI's callback for the ring: always the same list, so nothing is copied."""
+    def _next_pool(self, _: int) -> TensorListCPU:
+        """DALI's callback for the ring: always the same list, so nothing is copied.
+
+        DALI numbers the calls, but anew in each epoch and process: the dealer counts by itself. A
+        callback without an argument would have DALI warn wherever it makes checkpoints.
+        """
         self._refuse_if_over()
         return self._engine.images
 
-    def _next_batch(self) -> Batch:
+    def _next_batch(self, _: int) -> Batch:
         """DALI's callback for a batch. A call that raises loses a batch in DALI, so after the first
         failure nothing is delivered any more.
         """
