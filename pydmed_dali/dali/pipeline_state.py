@@ -33,10 +33,11 @@ class PipelineState:
 
     def __init__(self, pipeline: Pipeline) -> None:
         pipeline.build()
-        self._backend = pipeline._pipe
+        operators: list[Any] = list(pipeline._ops or ())
+        self._backend: Any = pipeline._pipe
         self._keeps = bool(pipeline._enable_checkpointing)
-        self._operators = {op.name: _description(op.spec) for op in pipeline._ops}
-        self._draws = any(map(_has_state, pipeline._ops))
+        self._operators = {op.name: _description(op.spec) for op in operators}
+        self._draws = any(map(_has_state, operators))
         self._warned = False
 
     def checkpoint(self) -> bytes | None:
