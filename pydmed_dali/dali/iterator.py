@@ -11,8 +11,8 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from pydmed_dali.dali.pipeline_state import PipelineState
 from pydmed_dali.dali.source import source_of
-from pydmed_dali.dali.state import break_seal, seal
-from pydmed_dali.errors import OptionError, StateError
+from pydmed_dali.dali.state import break_seal, check_state, seal
+from pydmed_dali.errors import OptionError, SourceError, StateError
 
 
 class _Place(NamedTuple):
@@ -57,7 +57,8 @@ class SmallChunkIterator:
             [pipeline], list(output_map), size=-1, auto_reset=False, prepare_first_batch=False
         )
         self._place: _Place | None = None  # until the first `for`, or a loaded state
-        self._drawn = False  # whether DALI gave a batch since the present run was begun or resumed
+        self._begun = False  # whether DALI was asked since the present run was begun or resumed
+        self._taking = False  # whether DALI is being asked, or was when an exception came
         self._resumed = False  # whether the next `for` goes on with the epoch of a loaded state
         self._epoch = 0  # numbers the `for`s, so that an older one ends when a newer one begins
 
@@ -112,6 +113,7 @@ class SmallChunkIterator:
                 "this is no state of a SmallChunkIterator; a BigChunkSource's own is loaded by "
                 "source.load_state_dict"
             )
+        check_state(state["source"], self.source.options, self.source.dataset)
         if state["batches_per_epoch"] != self._length:
             raise StateError(
                 f"the state was saved with batches_per_epoch={state['batches_per_epoch']}, "
@@ -131,19 +133,26 @@ class SmallChunkIterator:
 
     def _begin_epoch(self) -> _Place:
         place = self._here()
-        if self._drawn and self.source.is_finite:
+        if self._begun and self.source.is_finite:
             place = self._rewind(place)
+        elif self._taking:
+            self.source.refuse_if_over()
+            raise SourceError(
+                "the iterator was interrupted while it took a batch from DALI, which is lost; make "
+                "source, pipeline and iterator anew, and load this one's state_dict to continue"
+            )
         position = place.batches if self.source.is_finite else 0
         self._place = place._replace(position=position)
         return self._place
 
     def _next(self, place: _Place) -> dict[str, torch.Tensor]:
+        self._begun = self._taking = True
         (batch,) = next(self._iterator)
-        crops = self.source.crops_in_batch(place.batches)
-        self._drawn = True
         # Now, not when a state is asked for: a call that fails may have taken a batch from DALI.
         checkpoint = self._pipeline_state.checkpoint()
         self._place = _Place(place.batches + 1, place.position + 1, checkpoint)
+        self._taking = False
+        crops = self.source.crops_in_batch(place.batches)
         if crops == self.source.batch_size:
             return dict(batch)
         return {name: tensor[:crops] for name, tensor in batch.items()}
@@ -161,6 +170,6 @@ class SmallChunkIterator:
                 break
         self._pipeline_state.restore(place.checkpoint)
         self._place = place._replace(batches=0, position=0)
-        self._drawn = False
+        self._begun = self._taking = False
         self._iterator.reset()
         return self._place

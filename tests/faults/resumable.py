@@ -55,13 +55,18 @@ def train(
             saved = read(state)
             step = saved["step"]
             loader.load_state_dict(saved["data"])
-        while step < steps:
-            for batch in loader:
-                step += 1
-                write(state, {"step": step, "data": loader.state_dict()})
-                yield digest(batch)
-                if step == steps:
-                    break
+        try:
+            while step < steps:
+                for batch in loader:
+                    step += 1
+                    write(state, {"step": step, "data": loader.state_dict()})
+                    yield digest(batch)
+                    if step == steps:
+                        break
+        except KeyboardInterrupt:
+            data = loader.state_dict()
+            write(state, {"step": data["source"]["batches"], "data": data})
+            raise
 
 
 def digest(batch: Batch) -> str:

@@ -74,18 +74,37 @@ def test_interrupted_twice_and_resumed(
 def test_killed_and_resumed_in_a_new_process(
     slides: Path, whole: dict[int | None, list[str]], tmp_path: Path, number: int
 ) -> None:
+    """The state is the one that the training loop wrote last."""
+    end_and_resume(signal.SIGKILL, slides, whole, tmp_path, number)
+
+
+@pytest.mark.parametrize("number", range(2000, 2000 + 2 * (RESUMES or 1), 2))
+def test_ended_by_ctrl_c_and_resumed_in_a_new_process(
+    slides: Path, whole: dict[int | None, list[str]], tmp_path: Path, number: int
+) -> None:
+    """The state is taken behind the exception, wherever in the loop or in DALI it came up."""
+    end_and_resume(signal.SIGINT, slides, whole, tmp_path, number)
+
+
+def end_and_resume(
+    ending: signal.Signals,
+    slides: Path,
+    whole: dict[int | None, list[str]],
+    folder: Path,
+    number: int,
+) -> None:
     chance, passes, workers, depths = draw(number)
-    state = tmp_path / ("state.pt" if chance.random() < 0.5 else "state.json")
-    killed = start(slides, state, passes, workers[0], depths[0])
+    state = folder / ("state.pt" if chance.random() < 0.5 else "state.json")
+    ended = start(slides, state, passes, workers[0], depths[0])
     for _ in range(chance.randrange(1, STEPS - AHEAD)):
-        line_of(killed)
-    killed.kill()
-    assert finish(killed)[0] == -signal.SIGKILL, "it ended before it was killed"
+        line_of(ended)
+    ended.send_signal(ending)
+    assert finish(ended)[0] == -ending, "it ended by itself"
     step = read(state)["step"]
     assert 0 < step < STEPS
     code, out, errors = finish(start(slides, state, passes, workers[1], depths[1]))
     assert (code, out.split()) == (0, whole[passes][step:]), errors
-    print(f"killed behind step {step} of {STEPS}, {passes=}, {workers=}, {depths=}: equal")
+    print(f"{ending.name} behind step {step} of {STEPS}, {passes=}, {workers=}, {depths=}: equal")
 
 
 def start(

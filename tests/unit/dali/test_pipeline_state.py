@@ -6,7 +6,9 @@ import base64
 import copy
 import json
 import logging
+import pickle
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -19,7 +21,7 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator, pipeline_def
 from pydmed_dali.dali.state import seal
-from pydmed_dali.errors import PydmedError, StateError
+from pydmed_dali.errors import PydmedError, SourceError, StateError
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.pipelines.classification import classification
 from tests.faults.resumable import digest
@@ -133,6 +135,27 @@ def test_a_state_taken_after_a_failure_is_behind_the_batch_that_the_loop_has(
         assert [*got, *digests(loader, 20 - len(got))] == whole
 
 
+def test_a_batch_that_was_lost_on_its_way_is_not_passed_over_in_silence(
+    coordinates: Dataset,
+) -> None:
+    """An exception between DALI and the loop; here, because a batch cannot become a tensor."""
+
+    @pipeline_def
+    def ragged(source: BigChunkSource) -> Any:
+        crops = source.small_chunks()
+        height = 32 + (crops.info[Info.BATCH] == 3) * (crops.info[Info.CROP] % 2)
+        image = fn.crop(crops.image, crop_h=fn.cast(height, dtype=types.FLOAT), crop_w=32)
+        return image, crops.label, crops.info
+
+    with open_source(coordinates) as source:
+        loader = SmallChunkIterator(ragged(source), NAMES)
+        with pytest.raises(RuntimeError, match="tensor"):
+            digests(loader, LENGTH)
+        assert loader.state_dict()["source"]["batches"] == 3
+        with pytest.raises(SourceError, match="a batch from DALI, which is lost"):
+            next(iter(loader))
+
+
 def test_what_is_drawn_goes_on_in_any_pipeline(coordinates: Dataset) -> None:
     """Operators with random numbers of their own, in branches, and noise."""
 
@@ -163,6 +186,24 @@ def test_a_state_is_plain(coordinates: Dataset) -> None:
         digests(loader, 3)
         state = loader.state_dict()
     assert json.loads(json.dumps(state)) == state
+
+
+def test_loading_a_state_unpickles_nothing(coordinates: Dataset) -> None:
+    with open_source(coordinates) as source:
+        loader = iterate(source)
+        digests(loader, 3)
+        state = loader.state_dict()
+    events: list[str] = []
+    listening = False
+    sys.addaudithook(lambda event, _: events.append(event) if listening else None)
+    with open_source(coordinates) as source:
+        loader = iterate(source)
+        listening = True
+        loader.load_state_dict(state)
+        assert "pickle.find_class" not in events
+        pickle.loads(pickle.dumps(Path))
+        listening = False
+    assert "pickle.find_class" in events, "what was listened for can be heard"
 
 
 def own(source: BigChunkSource, **options: Any) -> Any:
