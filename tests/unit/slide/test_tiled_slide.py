@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 
 from pydmed_dali import BigChunkSource, Dataset, Point, Size, Slide
 from pydmed_dali.errors import SlideReadError
+from pydmed_dali.geometry import Region
+from pydmed_dali.loader import filler
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.tiled_slide import TiledSlide
-from tests.support import assert_coordinates, take
+from tests.support import NAMES, assert_coordinates, sum_up, take
 from tests.unit.slide.tiled_files import CODINGS, Coding, write_lossless_coordinates, write_tiled
 
 SIZE = Size(1100, 800)
@@ -230,6 +232,31 @@ def test_few_crops_per_chunk_decode_little(tmp_path: Path) -> None:
     # One crop touches 1 to 4 tiles of 65,536 pixels for its 10,000; 256 crops use 9 to 16 tiles.
     assert 6.5 < amplification[1] < 27
     assert 0.2 < amplification[256] < 0.42
+
+
+@pytest.mark.parametrize("mpp", [None, 0.8])
+def test_crops_are_equal_with_and_without_sparse_fill(
+    real_slides: Path, monkeypatch: pytest.MonkeyPatch, mpp: float | None
+) -> None:
+    """On real slides of both readers, at a level and resampled."""
+
+    def whole(crops: Any, crop: Size, extent: Size, cell: Size, offset: Point) -> list[Region]:
+        return [Region(Point(0, 0), extent)]
+
+    runs = []
+    for everything in (False, True):
+        with monkeypatch.context() as patch:
+            if everything:
+                patch.setattr(filler, "touched_parts", whole)
+            with BigChunkSource(
+                Dataset.from_folder(real_slides), chunk_size=1024, crop_size=96, batch_size=32,
+                mpp=mpp, resident=4, crops_per_chunk=8, num_workers=0,
+            ) as source:  # fmt: skip
+                runs.append((sum_up(take(source, 12)), source.stats().decode_amplification))
+    (sparse, less), (full, more) = runs
+    for name in NAMES:
+        np.testing.assert_array_equal(sparse[name], full[name])
+    assert less < 0.8 * more or mpp is not None
 
 
 def test_the_pixels_of_the_coordinate_slide_are_lossless(tmp_path: Path) -> None:
