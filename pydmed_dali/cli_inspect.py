@@ -58,8 +58,6 @@ def inspect_slide(path: Path) -> Inspection:
             slide.close()
     except PydmedError as error:
         return Inspection(path, facts, str(error))
-    except Exception as error:
-        return Inspection(path, facts, f"{path}: {error!r}")
     return Inspection(path, facts, None)
 
 
