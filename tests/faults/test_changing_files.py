@@ -167,6 +167,28 @@ def test_a_new_name_or_other_rights_are_no_change(
     assert not source.report().slides_skipped
 
 
+def test_the_same_file_under_another_number_is_no_change(
+    folder: Path, coordinate_extents: dict[int, Size]
+) -> None:
+    """As some network mounts show it to a process that opens it anew."""
+
+    def change() -> None:
+        workers = psutil.Process().children()
+        for worker in workers:
+            worker.kill()
+        psutil.wait_procs(workers, 10)
+        path = folder / SLIDE
+        os.replace(shutil.copy2(path, path.with_suffix(".new")), path)
+
+    with (
+        BigChunkSource(folder_dataset(folder), **SMALL_RUN) as source,
+        pytest.raises(AssertionError, match="was not noticed in 200 batches"),
+    ):
+        run_until(source, change, coordinate_extents)
+    report = source.report()
+    assert len(report.deaths) == 2 and not report.slides_skipped
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_format_whose_file_is_opened_anew_for_every_read(
     real_slides: Path, tmp_path: Path, num_workers: int
