@@ -42,11 +42,19 @@ def test_another_time_is_another_file(file: Path) -> None:
         check_same_file(file, before)
 
 
-def test_what_is_open_must_be_the_very_file(file: Path) -> None:
-    before = file_identity(file)
+def test_what_is_checked_while_a_slide_is_open(file: Path) -> None:
+    before, times = file_identity(file), file.stat()
     check_same_file(file, before)
     os.replace(shutil.copy2(file, file.with_name("copy")), file)
+    check_same_file(file, before)
+    (other := file.with_name("other")).write_bytes(file.read_bytes()[::-1])
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    os.replace(other, file)
     with pytest.raises(SlideChangedError, match="make a new source to read the new one"):
+        check_same_file(file, before)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(SlideChangedError):
         check_same_file(file, before)
     file.unlink()
     with pytest.raises(SlideNotFoundError, match="no such file any more"):
