@@ -11,6 +11,7 @@ against the builtin keeps working.
     │   ├── SlideNotFoundError (FileNotFoundError)
     │   ├── SlideFormatError (ValueError)     exists, but no reader opens it
     │   ├── SlideScaleError (ValueError)      has no such level, no mpp, or no mpp that fine
+    │   ├── SlideMaskError (ValueError)       its tissue mask cannot be used, or leaves nothing
     │   ├── SlideReadError                    opened, but a region cannot be read
     │   └── SlideChangedError                 became another file while a run goes on
     ├── RingMemoryError (MemoryError)         the ring does not fit the memory that is free
@@ -54,6 +55,10 @@ class SlideFormatError(SlideError, ValueError):
 
 class SlideScaleError(SlideError, ValueError):
     """The slide does not have the level or the resolution that was asked for."""
+
+
+class SlideMaskError(SlideError, ValueError):
+    """The slide's tissue mask cannot be used, or leaves no place with enough tissue for a crop."""
 
 
 class SlideReadError(SlideError):

@@ -12,11 +12,18 @@ import psutil
 import pytest
 
 from pydmed_dali import Dataset, Size
+from pydmed_dali.slide.cache import VARIABLE
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 
 _SECONDS = 10.0
 _MAPPING = "memfd:pydmed-dali"
 COORDINATE_SIZE = Size(1536, 1280)
+
+
+@pytest.fixture(autouse=True)
+def poisoned_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crop of pixels that were never read shows a colour that no slide has."""
+    monkeypatch.setenv("PYDMED_DALI_POISON", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +43,14 @@ def _left_behind() -> list[str]:
     children = [f"process {child}" for child in psutil.Process().children(recursive=True)]
     maps = Path("/proc/self/maps").read_text().splitlines()
     return children + [line for line in maps if _MAPPING in line]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

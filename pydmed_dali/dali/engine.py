@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import ReadPlan
 from pydmed_dali.loader.pool import InProcessPool, Pool, WorkerPool, pickle_loader
 from pydmed_dali.loader.residents import Residents
+from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Sampler
 from pydmed_dali.plan.window import Window
@@ -29,7 +31,14 @@ _MOST_JOBS = 16
 class Engine:
     """Owns the ring and the workers. Nothing is allocated for options that cannot work."""
 
-    def __init__(self, options: Options, dataset: Dataset, loader: BigChunkLoader) -> None:
+    def __init__(
+        self,
+        options: Options,
+        dataset: Dataset,
+        loader: BigChunkLoader,
+        tissue: TissuePlan | None,
+        cache: Path | None,
+    ) -> None:
         self._options = options
         pickle_loader(loader)
         sampler = Sampler(dataset, options.seed, options.rank, options.world_size)
@@ -55,7 +64,7 @@ class Engine:
         try:
             pool_list = PoolList(arena, together)
             self.images = pool_list.images
-            plan = ReadPlan(layout, placer, options.level, options.mpp)
+            plan = ReadPlan(layout, placer, options.level, options.mpp, tissue, cache)
             self.pool = self._start_pool(plan, loader, arena)
         except BaseException:
             self.arena.close()

@@ -20,6 +20,7 @@ class Options:
     batch_size: int
     level: int | None
     mpp: float | None
+    min_tissue: float | None
     resident: int
     crops_per_chunk: int
     num_workers: int
@@ -34,6 +35,13 @@ class Options:
     def __post_init__(self) -> None:
         self._check_counts()
         self._check_scale()
+        if self.min_tissue is not None and not (
+            _is_positive(self.min_tissue) and self.min_tissue <= 1
+        ):
+            raise OptionError(
+                "min_tissue must be None or a part of the crop, above 0 and at most 1, not "
+                f"{self.min_tissue!r}"
+            )
         if self.crop.width > self.chunk.width or self.crop.height > self.chunk.height:
             raise OptionError(
                 f"crop_size={self.crop} does not fit in chunk_size={self.chunk}; crops are cut "

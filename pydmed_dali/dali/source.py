@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import weakref
 from collections.abc import Mapping
@@ -28,9 +29,11 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError, SourceClosedError, SourceError, StateError
 from pydmed_dali.geometry import Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.loader.own_masks import Masks, plan_tissue
 from pydmed_dali.loader.report import Report
 from pydmed_dali.loader.statistics import Stats
 from pydmed_dali.plan.random import mix
+from pydmed_dali.slide.cache import cache_folder
 
 _MOST_WORKERS = 8
 _T = TypeVar("_T")
@@ -63,6 +66,15 @@ class BigChunkSource:
         mpp: micrometres per pixel to read at, instead of `level`. A level within 5% serves as it
             is; otherwise the next finer level is resampled. Slides that are coarser, or do not tell
             their mpp, are skipped and reported.
+        min_tissue: part of every crop that must be tissue, above 0 and at most 1 (0.5 is usual), by
+            a mask of the slide; None draws from the whole slide, glass included. Slides with no
+            such crop are skipped and reported. See docs/sampling.md.
+        masks: masks of your own, for `min_tissue`: a folder of images named as the slides, or a
+            function from a slide's path to its mask's, or to None for a computed mask. An image
+            covers the whole slide at any resolution; what is not 0 (black) is tissue.
+        cache_dir: folder in which facts of slides and computed masks are kept for the next run;
+            None for the one named by PYDMED_DALI_CACHE, else `pydmed-dali` in the user's cache
+            folder.
         resident: BigChunks from which the crops of a batch are mixed (S).
         crops_per_chunk: crops taken of each BigChunk before it is replaced (R).
         num_workers: loader processes; 0 reads in the calling process. By default one less than the
@@ -95,6 +107,9 @@ class BigChunkSource:
         batch_size: int = 256,
         level: int | None = None,
         mpp: float | None = None,
+        min_tissue: float | None = None,
+        masks: Masks | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
         resident: int = 32,
         crops_per_chunk: int = 512,
         num_workers: int | None = None,
@@ -124,6 +139,7 @@ class BigChunkSource:
             batch_size=batch_size,
             level=level,
             mpp=mpp,
+            min_tissue=min_tissue,
             resident=resident,
             crops_per_chunk=crops_per_chunk,
             num_workers=num_workers,
@@ -140,7 +156,9 @@ class BigChunkSource:
         self._bond = Bond(batch_size, prefetch_depth)
         self._failure: BaseException | None = None
         self._closed = False
-        self._engine = Engine(self.options, dataset, loader or BigChunkLoader())
+        tissue = plan_tissue(dataset, min_tissue, masks)
+        folder = cache_folder(cache_dir)
+        self._engine = Engine(self.options, dataset, loader or BigChunkLoader(), tissue, folder)
 
     @property
     def batch_size(self) -> int:
@@ -215,13 +233,15 @@ class BigChunkSource:
             batches=tally.batches,
             crops=tally.crops,
             chunks_read=tally.chunks_read,
-            bytes_read=tally.bytes_read,
+            decode_amplification=tally.pixels_decoded
+            / max(tally.crops * self.options.crop.area, 1),
             decode_seconds=tally.decode_seconds,
             startup_seconds=tally.startup_seconds,
             starved_seconds=tally.starved_seconds,
             running_seconds=0.0 if begun is None else time.monotonic() - begun,
             distinct_slides_per_batch=tally.slides_in_batches / max(tally.batches, 1),
             reads_per_slide=self._by_path(tally.reads_per_slide),
+            tissue_shares=self._by_path(tally.tissue_shares),
             slides_skipped=self._by_path(skipped),
             worker_deaths=len(self._engine.pool.deaths),
         )
@@ -263,8 +283,8 @@ class BigChunkSource:
         """Continue a saved run: the next batch is the one behind the saved place.
 
         Before the first batch is asked for (a plain DALIGenericIterator asks when it is made).
-        `num_workers`, `prefetch_depth`, `on_error`, `read_timeout` and `device` may differ from the
-        saved run's. Raises `StateError` where anything else does, and says what.
+        `num_workers`, `prefetch_depth`, `on_error`, `read_timeout`, `cache_dir` and `device` may
+        differ from the saved run's. Raises `StateError` where anything else does, and says what.
         """
         if self._engine.dealer.has_begun:
             raise StateError(

@@ -8,7 +8,8 @@ from typing import Any
 from pydmed_dali.dali.options import Options
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import StateError
-from pydmed_dali.slide.openslide_slide import READER
+from pydmed_dali.slide.open_slide import READERS
+from pydmed_dali.slide.tissue_threshold import METHOD
 
 VERSION = 1
 
@@ -18,6 +19,7 @@ _DECISIVE = (
     "batch_size",
     "level",
     "mpp",
+    "min_tissue",
     "resident",
     "crops_per_chunk",
     "seed",
@@ -72,4 +74,5 @@ def _identity(options: Options, dataset: Dataset) -> dict[str, Any]:
     for name in _DECISIVE:
         value = getattr(options, name)
         values[name] = str(value) if name in ("chunk", "crop") else value
-    return {**values, "dataset": dataset.fingerprint, "reader": READER}
+    method = None if options.min_tissue is None else METHOD
+    return {**values, "dataset": dataset.fingerprint, "readers": READERS, "tissue": method}

@@ -199,9 +199,11 @@ class Residents:
             self._forgot = True
         self._arena.mark_filled(slot)
         self.tally.chunks_read += 1
-        self.tally.bytes_read += 3 * loaded.size.area
+        self.tally.pixels_decoded += loaded.decoded_pixels
         self.tally.decode_seconds += loaded.seconds
         self.tally.reads_per_slide[search.present.slide] += 1
+        if loaded.tissue is not None:
+            self.tally.tissue_shares[search.present.slide] = loaded.tissue
         self._on_ready(Resident(slot, search.visit, search.present, loaded))
         self._slots.publish(loaded.chunk)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,16 @@ class OpenSlideSlide:
         """What the file says of itself."""
         return self._facts
 
+    def explain(self, reason: str) -> None:
+        """Say in `facts` why no other reader was taken."""
+        self._facts = replace(self._facts, reader_reason=reason)
+
     def read_into(self, out: Pixels, location: Point, level: int) -> None:
         """See `Slide.read_into`."""
         height, width = out.shape[:2]
         downsample = self._facts.level_downsamples[level]
         # Bands only where they start on whole level-0 pixels: else each would be shifted by itself.
-        rows = _ROWS if downsample.is_integer() else height
+        rows = height if level in self._facts.shifted_levels else _ROWS
         for top in range(0, height, rows):
             band = out[top : top + rows]
             y = location.y + round(top * downsample)
@@ -98,15 +103,18 @@ def _flatten(rgba: Pixels, background: tuple[int, int, int], out: Pixels) -> Non
 
 def _facts(slide: openslide.OpenSlide) -> SlideFacts:
     properties = slide.properties
+    downsamples = tuple(float(value) for value in slide.level_downsamples)
     return SlideFacts(
         level_dimensions=tuple(Size(*size) for size in slide.level_dimensions),
-        level_downsamples=tuple(float(value) for value in slide.level_downsamples),
+        level_downsamples=downsamples,
         tile_sizes=tuple(_tile(properties, level) for level in range(slide.level_count)),
         mpp=_mpp(properties),
         objective_power=_number(properties, openslide.PROPERTY_NAME_OBJECTIVE_POWER),
         background=_background(properties),
         vendor=properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"),
         reader=READER,
+        reader_reason="it opens every format",
+        shifted_levels=frozenset(n for n, d in enumerate(downsamples) if not d.is_integer()),
     )
 
 

@@ -41,6 +41,11 @@ class SlideFacts:
     """The format as the reader names it, e.g. `aperio`."""
     reader: str
     """The reader and its version, e.g. `openslide 4.0.1`."""
+    reader_reason: str = ""
+    """Why this reader and no other, for people."""
+    shifted_levels: frozenset[int] = frozenset()
+    """Levels that the reader shifts by part of a pixel, by how much depending on where a read
+    begins, so that a chunk of them must be read in one piece."""
 
     def __post_init__(self) -> None:
         check_claims(self.level_dimensions, self.level_downsamples, self.tile_sizes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pydmed_dali.errors import SlideScaleError
-from pydmed_dali.geometry import Point, Size
+from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.slide.protocol import Pixels, Slide, SlideFacts
 
 MPP_TOLERANCE = 0.05
@@ -74,18 +75,31 @@ def choose_view(facts: SlideFacts, path: Path, level: int | None, mpp: float | N
     return _resampled_view(facts, finer, mpp)
 
 
-def read_view(slide: Slide, view: View, origin: Point, out: Pixels) -> None:
-    """Fill `out` (height, width, 3) with the view's pixels from `origin` (view pixels) on.
+def read_view(
+    slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+) -> None:
+    """Fill the `parts` of `out` (height, width, 3) with the view's pixels from `origin` on.
 
-    Places outside the slide take the background colour. Resampling is Pillow's antialiased Hamming
-    filter, computed in bands of rows so that a coarse view of a fine level does not hold the whole
-    of it; a filter without jumps, so that bands and chunks do not show.
+    `origin` is in view pixels, the parts are in those of `out`; other places of `out` may be filled
+    or left as they are. Places outside the slide take the background colour.
+
+    Resampling is Pillow's antialiased Hamming filter, computed in bands of rows so that a coarse
+    view of a fine level does not hold the whole of it; a filter without jumps, so that bands and
+    chunks do not show.
     """
     if view.is_level:
-        slide.read_into(out, view.location(origin), view.level)
+        for part in parts:
+            corner = Point(origin.x + part.location.x, origin.y + part.location.y)
+            slide.read_into(out[part.slices], view.location(corner), view.level)
         return
     for top in range(0, out.shape[0], _BAND):
-        _resample_band(slide, view, Point(origin.x, origin.y + top), out[top : top + _BAND])
+        if any(_reaches(part, top, top + _BAND) for part in parts):
+            _resample_band(slide, view, Point(origin.x, origin.y + top), out[top : top + _BAND])
+
+
+def _reaches(part: Region, top: int, bottom: int) -> bool:
+    """Whether a part has pixels in the rows top..bottom-1."""
+    return part.location.y < bottom and part.location.y + part.size.height > top
 
 
 def _level_view(facts: SlideFacts, path: Path, level: int) -> View:

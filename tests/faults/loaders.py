@@ -6,13 +6,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydmed_dali.errors import SlideReadError
-from pydmed_dali.geometry import Point
+from pydmed_dali.geometry import Point, Region
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.filler import Filler
 from pydmed_dali.loader.messages import Loaded
@@ -65,11 +65,13 @@ class Misbehaving(BigChunkLoader):
             self._come_to("opening")
         return super().open_slide(path)
 
-    def extract_bigchunk(self, slide: Slide, view: View, origin: Point, out: Pixels) -> None:
+    def extract_bigchunk(
+        self, slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+    ) -> None:
         if slide.path.name == SLIDE:
             out[:] = 13  # half-written pixels must never be seen
             self._come_to("reading")
-        super().extract_bigchunk(slide, view, origin, out)
+        super().extract_bigchunk(slide, view, origin, out, parts)
 
     def _come_to(self, place: str) -> None:
         if place != self.place:
@@ -118,19 +120,23 @@ class ReadsFromPipe(BigChunkLoader):
     def __init__(self, pipe: Path) -> None:
         self.pipe = pipe
 
-    def extract_bigchunk(self, slide: Slide, view: View, origin: Point, out: Pixels) -> None:
+    def extract_bigchunk(
+        self, slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+    ) -> None:
         done = self.pipe.with_suffix(".done")
         if slide.path.name == SLIDE and not done.exists():
             out[:] = 13
             self.pipe.read_bytes()
             done.touch()
-        super().extract_bigchunk(slide, view, origin, out)
+        super().extract_bigchunk(slide, view, origin, out, parts)
 
 
 class Forgiving(BigChunkLoader):
     """Delivers what it has, where a part cannot be read."""
 
-    def extract_bigchunk(self, slide: Slide, view: View, origin: Point, out: Pixels) -> None:
+    def extract_bigchunk(
+        self, slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+    ) -> None:
         out[:] = 255
         with suppress(SlideReadError):
-            super().extract_bigchunk(slide, view, origin, out)
+            super().extract_bigchunk(slide, view, origin, out, parts)

@@ -23,6 +23,7 @@ ROOMS = (
     "dali",
     FACE,
     "pipelines",
+    "measure",
     "demo",
     "cli",
     "__main__",
@@ -30,7 +31,7 @@ ROOMS = (
 """A room is a module or a subpackage; it may import itself and those before it."""
 
 HEAVY = {"cupy", "nvidia", "torch"}
-HEAVY_ROOMS = {"dali", "pipelines", "demo", "cli"}
+HEAVY_ROOMS = {"dali", "pipelines", "measure", "demo", "cli"}
 SLOW_TO_IMPORT = HEAVY | {"imagecodecs", "matplotlib", "numpy", "openslide", "PIL", "tifffile"}
 MOST_LINES = 400
 

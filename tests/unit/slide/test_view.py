@@ -15,7 +15,7 @@ from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.view import choose_view, read_view
-from tests.support import take
+from tests.support import all_of, take
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_resampling_in_bands_equals_resampling_the_whole(tmp_path: Path, scale: 
     whole = np.asarray(image).astype(int)
     origin = Point(30, 17)
     out = np.empty((height - 17, width - 30, 3), np.uint8)
-    read_view(slide, view, origin, out)
+    read_view(slide, view, origin, out, [all_of(out)])
     # Pillow works in two passes and rounds after each, with weights that depend on the origin.
     assert np.abs(out.astype(int) - whole[17:, 30:]).max() <= 2
     slide.close()
@@ -95,7 +95,7 @@ def test_resampling_in_bands_equals_resampling_the_whole(tmp_path: Path, scale: 
 def test_background_surrounds_a_resampled_slide(slide: Slide) -> None:
     view = choose_view(slide.facts, slide.path, None, 0.75)
     out = np.zeros((100, 100, 3), np.uint8)
-    read_view(slide, view, Point(view.dimensions.width + 10, 0), out)
+    read_view(slide, view, Point(view.dimensions.width + 10, 0), out, [all_of(out)])
     assert (out == 255).all()
 
 
