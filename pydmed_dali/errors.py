@@ -6,6 +6,7 @@ against the builtin keeps working.
     PydmedError
     ├── OptionError (ValueError)              an option of a source or command is out of its range
     ├── DatasetError (ValueError)             a dataset that cannot be used: empty, labels missing
+    ├── AnnotationError (ValueError)          an annotation file that cannot be used, or of no use
     ├── StateError (ValueError)               a saved state belongs to another run
     ├── SlideError (OSError)                  one slide, or one region of it, cannot be delivered
     │   ├── SlideNotFoundError (FileNotFoundError)
@@ -35,6 +36,10 @@ class OptionError(PydmedError, ValueError):
 
 class DatasetError(PydmedError, ValueError):
     """A dataset cannot be used as it is, e.g. a folder without slides or slides without a label."""
+
+
+class AnnotationError(PydmedError, ValueError):
+    """An annotation file cannot be read, holds nothing, or does not belong to the slide."""
 
 
 class StateError(PydmedError, ValueError):

@@ -10,10 +10,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
 
 from pydmed_dali import Dataset, Size
 from pydmed_dali.slide.cache import VARIABLE
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+
+# A machine with other work to do makes examples slow, but nothing wrong.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 _SECONDS = 10.0
 _MAPPING = "memfd:pydmed-dali"

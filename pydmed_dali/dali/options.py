@@ -21,6 +21,7 @@ class Options:
     level: int | None
     mpp: float | None
     min_tissue: float | None
+    own_masks: bool
     resident: int
     crops_per_chunk: int
     num_workers: int

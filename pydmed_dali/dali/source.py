@@ -140,6 +140,7 @@ class BigChunkSource:
             level=level,
             mpp=mpp,
             min_tissue=min_tissue,
+            own_masks=masks is not None,
             resident=resident,
             crops_per_chunk=crops_per_chunk,
             num_workers=num_workers,

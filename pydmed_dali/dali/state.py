@@ -74,5 +74,5 @@ def _identity(options: Options, dataset: Dataset) -> dict[str, Any]:
     for name in _DECISIVE:
         value = getattr(options, name)
         values[name] = str(value) if name in ("chunk", "crop") else value
-    method = None if options.min_tissue is None else METHOD
-    return {**values, "dataset": dataset.fingerprint, "readers": READERS, "tissue": method}
+    masks = "own masks" if options.own_masks else METHOD if options.min_tissue else None
+    return {**values, "dataset": dataset.fingerprint, "readers": READERS, "masks": masks}

@@ -92,10 +92,7 @@ class TissueFinder:
         key = None if source is None else file_key(path, "eligible", *parts)
         if (data := self._cache.get(key)) is not None:
             return Tissue.from_bytes(data)
-        if own is None:
-            mask = slide_mask(path, slide, self._cache)
-        else:
-            mask = read_mask(own, path, slide.facts)
+        mask = find_mask(path, slide, own, self._cache)
         places = eligible_places(mask.pixels, view.dimensions, self._crop, self._plan.min_tissue)
         tissue = Tissue(mask.share, places)
         self._cache.put(key, tissue.to_bytes())
@@ -111,8 +108,12 @@ class TissueFinder:
         )
 
 
-def slide_mask(path: Path, slide: Slide, cache: Cache) -> TissueMask:
-    """The computed mask of the slide at `path`, from the cache if it is there."""
+def find_mask(path: Path, slide: Slide, own: Path | None, cache: Cache) -> TissueMask:
+    """The user's `own` mask of the slide at `path`, else the computed one, if it can be from the
+    cache.
+    """
+    if own is not None:
+        return read_mask(own, path, slide.facts)
     key = file_key(path, "tissue mask", _reader(slide), METHOD)
     if (data := cache.get(key)) is not None:
         return TissueMask.from_bytes(data)

@@ -43,10 +43,11 @@ def crops_of(source: BigChunkSource, threads: int) -> Iterator[int]:
     return (len(batch["image"]) for (batch,) in iterator)
 
 
-def measure_costs(dataset: Dataset, options: dict[str, Any], seconds: float) -> Costs:
-    """Time two runs over the dataset of about `seconds` each; see `BigChunkSource` for `options`.
+def measure_costs(dataset: Dataset, options: dict[str, Any], seconds: float) -> tuple[Costs, float]:
+    """The costs, and the share of the slides from which crops are drawn (1 without `min_tissue`).
 
-    The runs keep all cores busy, as a training does, so what crowding costs is in the figures.
+    Two runs over the dataset of about `seconds` each; see `BigChunkSource` for `options`. They keep
+    all cores busy, as a training does, so what crowding costs is in the figures.
     """
     few, many = (_trial(dataset, {**options, "crops_per_chunk": n}, seconds) for n in (_FEW, _MANY))
     megapixel = _slope(few, many)
@@ -56,7 +57,8 @@ def measure_costs(dataset: Dataset, options: dict[str, Any], seconds: float) -> 
         t.timing.crops_per_second * (t.chunk_seconds / t.crops_per_chunk + rough.crop)
         for t in (few, many)
     ]
-    return Costs(chunk, megapixel, rough.crop, min(sum(shares) / (2 * core_count()), 1.0))
+    efficiency = min(sum(shares) / (2 * core_count()), 1.0)
+    return Costs(chunk, megapixel, rough.crop, efficiency), many.tissue_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +67,24 @@ class _Trial:
     crops_per_chunk: int
     chunk_seconds: float
     chunk_megapixels: float
+    tissue_share: float
 
 
 def _trial(dataset: Dataset, options: dict[str, Any], seconds: float) -> _Trial:
     per_chunk = options["crops_per_chunk"]
     with BigChunkSource(dataset, **{**options, "num_workers": core_count()}) as source:
         timing = time_batches(crops_of(source, threads=1), seconds)
-        area = source.options.crop.area
-        megapixels = source.stats().decode_amplification * per_chunk * area / 1e6
-    return _Trial(timing, per_chunk, timing.child_seconds / timing.crops * per_chunk, megapixels)
+        stats = source.stats()
+    area = source.options.crop.area
+    megapixels = stats.decode_amplification * stats.crops * area / max(stats.chunks_read, 1) / 1e6
+    shares = list(stats.tissue_shares.values())
+    return _Trial(
+        timing,
+        per_chunk,
+        timing.child_seconds / timing.crops * per_chunk,
+        megapixels,
+        sum(shares) / len(shares) if shares else 1.0,
+    )
 
 
 def _slope(few: _Trial, many: _Trial) -> float:

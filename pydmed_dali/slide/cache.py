@@ -24,7 +24,8 @@ class Cache:
 
     There are no locks: two processes may compute the same result, and the last one's file stays. A
     file is complete or not there, and carries a checksum: one that was damaged counts as missing.
-    Nothing is ever removed; the folder may be deleted at any time, also while it is used.
+    Nothing is ever removed (a process that is killed leaves a `.part`); the folder may be deleted
+    at any time, also while it is used.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -89,18 +90,18 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None) -> Path | None:
     once, and results are then computed anew in every run.
     """
     name = str(cache_dir) if cache_dir is not None else os.environ.get(VARIABLE) or _usual()
-    folder = Path(name).expanduser().absolute()
     try:
+        folder = Path(name).expanduser().absolute()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody's home is known
         if name not in _warned:
             _warned.add(name)
             logger.warning(
                 "%s cannot be written (%s): what is computed of slides is not kept for the next "
                 "run; name another folder by cache_dir or %s",
-                folder,
+                name,
                 error,
                 VARIABLE,
             )

@@ -96,8 +96,7 @@ def overview(slide: Slide, size: Size) -> Pixels:
     coarse levels is read whole, but never held whole.
     """
     facts = slide.facts
-    step = min(facts.dimensions.width / size.width, facts.dimensions.height / size.height)
-    level = max((n for n, d in enumerate(facts.level_downsamples) if d <= step), default=0)
+    level = overview_level(facts, size)
     across = facts.level_dimensions[level].width
     down = facts.level_dimensions[level].height / size.height
     rows = max(int(_MOST_READ / (3 * across * down)), 1)
@@ -112,6 +111,12 @@ def overview(slide: Slide, size: Size) -> Pixels:
         image = Image.fromarray(pixels).resize(shape, Image.Resampling.BOX, box=box)
         band[:] = np.asarray(image)
     return picture
+
+
+def overview_level(facts: SlideFacts, size: Size) -> int:
+    """The level that an overview of `size` is made from: the coarsest that is as fine."""
+    step = min(facts.dimensions.width / size.width, facts.dimensions.height / size.height)
+    return max((n for n, d in enumerate(facts.level_downsamples) if d <= step), default=0)
 
 
 def read_mask(path: Path, slide_path: Path, facts: SlideFacts) -> TissueMask:

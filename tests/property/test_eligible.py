@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -84,7 +86,6 @@ def test_blocks_are_no_larger_than_half_a_crop(mask: Mask, extent: Size, crop: S
 
 
 @given(masks(), sizes, crops, shares, st.integers(0, 12), st.sampled_from([1, 4, 16]))
-@settings(deadline=None)
 def test_the_numbers_of_eligible_places_name_each_of_them_once(
     mask: Mask, extent: Size, crop: Size, share: float, more: int, tile: int
 ) -> None:
@@ -179,6 +180,25 @@ def test_visits_cover_the_tissue_more_evenly_than_chance() -> None:
     ]
     assert len(set(origins)) > 42
     assert max(origin.y for origin in origins) < 5000
+
+
+@pytest.mark.parametrize(("chunk", "crop"), [(224, 224), (1024, 512), (4096, 224)])
+def test_a_chunk_on_a_large_slide_is_placed_at_once(chunk: int, crop: int) -> None:
+    """Up to ten thousand million cells: nothing is made for each of them."""
+    extent, mask = Size(100_357, 80_389), np.zeros((1641, 2048), np.bool_)
+    mask[300:900, 500:1500] = True
+    eligible = eligible_places(mask, extent, Size(crop, crop), 0.5)
+    placer = Placer(0, Size(chunk, chunk), Size(crop, crop))
+    candidate = Candidate(0, 0, 3, 0)
+    tracemalloc.start()
+    place = placer.place(extent, Size(256, 256), candidate, 3, eligible)
+    crops = placer.crops(place, candidate, 3, 512)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+    y, x = (crops + np.array((place.origin.y, place.origin.x))).T
+    assert 300 * 49 - crop < y.min() and y.max() < 900 * 49
+    assert 500 * 49 - crop < x.min() and x.max() < 1500 * 49
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])

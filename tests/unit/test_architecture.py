@@ -14,8 +14,10 @@ FACE = "__init__"
 
 ROOMS = (
     "errors",
+    "wording",
     "geometry",
     "dataset",
+    "annotation",
     "slide",
     "plan",
     "ring",
@@ -25,6 +27,7 @@ ROOMS = (
     "pipelines",
     "measure",
     "demo",
+    "preview",
     "cli",
     "__main__",
 )
@@ -32,7 +35,15 @@ ROOMS = (
 
 HEAVY = {"cupy", "nvidia", "torch"}
 HEAVY_ROOMS = {"dali", "pipelines", "measure", "demo", "cli"}
-SLOW_TO_IMPORT = HEAVY | {"imagecodecs", "matplotlib", "numpy", "openslide", "PIL", "tifffile"}
+SLOW_TO_IMPORT = HEAVY | {
+    "imagecodecs",
+    "matplotlib",
+    "numpy",
+    "openslide",
+    "PIL",
+    "shapely",
+    "tifffile",
+}
 MOST_LINES = 400
 
 

@@ -14,10 +14,12 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from pydmed_dali import __version__
+from pydmed_dali import BigChunkSource, Dataset, __version__
 from pydmed_dali.cli import app
 from pydmed_dali.geometry import Size
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.slide.openslide_slide import OpenSlideSlide
+from pydmed_dali.slide.tissue_mask import compute_mask
 
 PROGRAM = (sys.executable, "-c", "from pydmed_dali.cli import main; main()")
 HEAVY = {"cupy", "matplotlib", "numpy", "nvidia", "openslide", "torch"}
@@ -85,7 +87,15 @@ def test_inspect_tells_what_a_slide_says_of_itself(slides: Path) -> None:
         "mpp": pytest.approx([0.25, 0.25], rel=1e-3),
         "objective_power": None,
         "background": [255, 255, 255],
+        "tissue": pytest.approx(_tissue(slides / "good.tif"), abs=1e-4),
     }
+
+
+def _tissue(path: Path) -> float:
+    slide = OpenSlideSlide(path)
+    share = compute_mask(slide).share
+    slide.close()
+    return share
 
 
 def test_inspect_goes_on_after_a_broken_slide(slides: Path) -> None:
@@ -100,7 +110,13 @@ def test_inspect_goes_on_after_a_broken_slide(slides: Path) -> None:
 def test_inspect_prints_a_table_a_slide(slides: Path) -> None:
     result = CliRunner().invoke(app, ["inspect", str(slides)])
     assert result.exit_code == 0
-    for words in ("600x500, downsample 1", "300x250, downsample 2", "0.25 x 0.25", "generic-tiff"):
+    for words in (
+        "600x500, downsample 1",
+        "300x250, downsample 2",
+        "0.25 x 0.25",
+        "generic-tiff",
+        "of the slide",
+    ):
         assert words in result.stdout
     assert str(slides / "broken.svs") in result.stdout
 
@@ -249,3 +265,50 @@ def _children(pid: int, seconds: float) -> list[psutil.Process]:
             return children
         time.sleep(0.05)
     raise AssertionError(f"process {pid} started no child within {seconds} s")
+
+
+def test_plan_without_slides_uses_typical_figures() -> None:
+    result = CliRunner().invoke(app, ["plan", "--memory", "2", "--crops-per-second", "5000"])
+    assert result.exit_code == 0
+    assert "name your slides" in result.stdout and "BigChunkSource(" in result.stdout
+
+
+def test_plan_for_slides_gives_options_that_work(slides: Path) -> None:
+    arguments: list[str | Path] = [
+        "plan",
+        slides,
+        "--crop-size",
+        "64",
+        "--batch-size",
+        "16",
+        "--memory",
+        "1",
+    ]
+    done = run(*arguments, "--seconds", "0.5", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["measured"] and found["expected"]["crops_per_second"] > 0
+    with BigChunkSource(Dataset.from_folder(slides), **found["options"]) as source:
+        assert source.options.crops_per_chunk == found["options"]["crops_per_chunk"]
+
+
+def test_bench_compares_with_a_dataloader_over_openslide(slides: Path) -> None:
+    sizes = ["--chunk-size", "256", "--crop-size", "64", "--batch-size", "16"]
+    arguments: list[str | Path] = ["bench", slides, *sizes]
+    short = ["--seconds", "0.5", "--rounds", "1", "--num-workers", "1", "--resident", "4"]
+    done = run(*arguments, *short, "--crops-per-chunk", "16", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["crops_per_second"] > 0
+    assert found["openslide_dataloader_crops_per_second"] > 0
+    assert (found["slides"], found["slides_skipped"]) == (1, 1)
+    shown = run(*arguments, *short)
+    assert "OpenSlide" in shown.stdout and "pydmed-dali" in shown.stdout
+
+
+@pytest.mark.parametrize("command", ["plan", "bench"])
+def test_a_folder_without_readable_slides_is_refused(tmp_path: Path, command: str) -> None:
+    (tmp_path / "broken.svs").write_bytes(b"no slide")
+    done = run(command, tmp_path)
+    assert done.returncode == 1
+    assert "broken.svs" in done.stderr and "Traceback" not in done.stderr

@@ -135,7 +135,9 @@ def test_a_folder_that_cannot_be_written_is_warned_of_once(
     assert sum("cannot be written" in record.message for record in caplog.records) == 1
 
 
-def test_a_resumed_run_goes_on_with_the_same_crops(tissues: Dataset) -> None:
+def test_a_resumed_run_goes_on_with_the_same_crops(
+    tissues: Dataset, folder_of_own_masks: Path
+) -> None:
     with BigChunkSource(tissues, **RUN, min_tissue=0.5) as source:
         loader = SmallChunkIterator(basic(source), NAMES)
         batches = list(first(loader, 6))
@@ -148,6 +150,12 @@ def test_a_resumed_run_goes_on_with_the_same_crops(tissues: Dataset) -> None:
     with (
         BigChunkSource(tissues, **RUN, min_tissue=0.6) as source,
         pytest.raises(StateError, match=r"min_tissue: saved 0\.5, here 0\.6"),
+    ):
+        source.load_state_dict(state)
+    masks: dict[str, Any] = {"min_tissue": 0.5, "masks": folder_of_own_masks}
+    with (
+        BigChunkSource(tissues, **RUN, **masks) as source,
+        pytest.raises(StateError, match=r"masks: saved 'otsu 1', here 'own masks'"),
     ):
         source.load_state_dict(state)
 
