@@ -187,6 +187,32 @@ def test_a_damaged_tile_is_an_error_as_it_is_with_openslide(tmp_path: Path) -> N
     slide.close()
 
 
+def test_a_damaged_tile_that_is_tried_at_the_opening_spoils_no_other(tmp_path: Path) -> None:
+    """OpenSlide refuses every read after one that failed, unless the slide is opened anew."""
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
+    reference = whole_level(path, 0)
+    offset, count = _tile_place(path, -1)
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\0" * count)
+    slide = open_slide(path, NO_CACHE)
+    assert "a tile that was tried cannot be read" in slide.facts.reader_reason
+    assert_equal_region(slide, reference, 0, Point(0, 0), Size(700, 500))
+    slide.close()
+
+
+def test_a_tile_that_claims_more_bytes_than_any_has_is_left_to_openslide(tmp_path: Path) -> None:
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
+    os.truncate(path, 2**24)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        page = file.pages.first
+        assert isinstance(page, tifffile.TiffPage)
+        page.tags["TileByteCounts"].overwrite([*page.databytecounts[:-1], 2**20])
+    slide = open_slide(path, NO_CACHE)
+    assert "a tile of level 1100x800 claims 1,048,576 bytes" in slide.facts.reader_reason
+    slide.close()
+
+
 def test_a_file_that_lacks_tiles_is_left_to_openslide(tmp_path: Path) -> None:
     path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
     with tifffile.TiffFile(path, mode="r+") as file:
