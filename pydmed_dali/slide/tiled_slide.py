@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from pydmed_dali.errors import SlideReadError
 from pydmed_dali.geometry import Point, Region, Size
+from pydmed_dali.slide.jpeg_tiles import DECODER, decode_jpeg
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.protocol import Pixels, SlideFacts
 from pydmed_dali.slide.tiff_index import TiledLevel
 
-READER = f"tifffile {tifffile.__version__} + imagecodecs {imagecodecs.__version__}"
+READER = f"tifffile {tifffile.__version__} + {DECODER} + imagecodecs {imagecodecs.__version__}"
 """The reader's name and its libraries' versions: they decide pixels, so states keep them."""
 
 _LARGEST_GAP = 1 << 16  # bytes between two tiles that are read through rather than skipped
@@ -151,13 +152,7 @@ class TiledSlide:
         if tiles.jpeg_space is None:
             imagecodecs.jpeg2k_decode(data, out=out)
         else:
-            imagecodecs.jpeg8_decode(
-                data,
-                tables=tiles.jpeg_tables,
-                colorspace=tiles.jpeg_space,
-                outcolorspace="RGB",
-                out=out,
-            )
+            decode_jpeg(data, tiles.jpeg_tables, tiles.jpeg_space, out)
         return out
 
     def _leave_to_openslide(
@@ -212,7 +207,7 @@ def _scratch(tile: Size) -> Pixels:
     """Memory for one decoded tile, half a line off a border of lines.
 
     Where rows begin on such borders, libjpeg-turbo converts colours with stores that go around the
-    caches, so that copying the tile to its place must fetch it from memory: 27% slower at 256x256.
+    caches, so that copying the tile to its place must fetch it from memory: docs/decisions/0007.
     """
     size = tile.area * 3
     whole = np.empty(size + 2 * _LINE, np.uint8)

@@ -9,9 +9,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pydmed_dali.errors import SlideReadError
 from pydmed_dali.geometry import Point, Region
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.filler import Filler
@@ -135,3 +137,14 @@ class ReadsFromPipe(BigChunkLoader):
             self.pipe.read_bytes()
             done.touch()
         super().extract_bigchunk(slide, view, origin, out, parts)
+
+
+class Forgiving(BigChunkLoader):
+    """Delivers what it has, where a part cannot be read."""
+
+    def extract_bigchunk(
+        self, slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+    ) -> None:
+        out[:] = 255
+        with suppress(SlideReadError):
+            super().extract_bigchunk(slide, view, origin, out, parts)

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import openslide
 import pytest
+import simplejpeg
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -151,13 +151,14 @@ def test_a_slide_that_decodes_otherwise_is_left_to_openslide(
 ) -> None:
     """As a codec that differs by one grey level somewhere would: it is found at the opening."""
     path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg", "ycbcr", "420"))
-    decode = imagecodecs.jpeg8_decode
+    decode = simplejpeg.decode_jpeg
 
-    def off_by_one(data: bytes, *, out: NDArray[np.uint8], **options: Any) -> None:
-        decode(data, out=out, **options)
-        out[100, 100, 1] ^= 1
+    def off_by_one(data: bytes, space: str, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        decode(data, space, buffer=buffer)
+        buffer[100, 100, 1] ^= 1
+        return buffer
 
-    monkeypatch.setattr(imagecodecs, "jpeg8_decode", off_by_one)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", off_by_one)
     with caplog.at_level(logging.WARNING):
         slide = open_slide(path, NO_CACHE)
     assert slide.facts.reader.startswith("openslide")
@@ -186,6 +187,32 @@ def test_a_damaged_tile_is_an_error_as_it_is_with_openslide(tmp_path: Path) -> N
     with pytest.raises(SlideReadError, match=r"s\.svs: OpenSlide cannot read 300x300 pixels"):
         slide.read_into(out, Point(500, 10), 0)
     slide.read_into(out, Point(0, 600), 0)  # and what is not damaged can still be read
+    slide.close()
+
+
+def test_a_damaged_tile_that_is_tried_at_the_opening_spoils_no_other(tmp_path: Path) -> None:
+    """OpenSlide refuses every read after one that failed, unless the slide is opened anew."""
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
+    reference = whole_level(path, 0)
+    offset, count = _tile_place(path, -1)
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\0" * count)
+    slide = open_slide(path, NO_CACHE)
+    assert "a tile that was tried cannot be read" in slide.facts.reader_reason
+    assert_equal_region(slide, reference, 0, Point(0, 0), Size(700, 500))
+    slide.close()
+
+
+def test_a_tile_that_claims_more_bytes_than_any_has_is_left_to_openslide(tmp_path: Path) -> None:
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
+    os.truncate(path, 2**24)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        page = file.pages.first
+        assert isinstance(page, tifffile.TiffPage)
+        page.tags["TileByteCounts"].overwrite([*page.databytecounts[:-1], 2**20])
+    slide = open_slide(path, NO_CACHE)
+    assert "a tile of level 1100x800 claims 1,048,576 bytes" in slide.facts.reader_reason
     slide.close()
 
 
