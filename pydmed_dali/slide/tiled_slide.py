@@ -23,7 +23,7 @@ READER = f"tifffile {tifffile.__version__} + {DECODER} + imagecodecs {imagecodec
 """The reader's name and its libraries' versions: they decide pixels, so states keep them."""
 
 _LARGEST_GAP = 1 << 16  # bytes between two tiles that are read through rather than skipped
-_LINE = 32  # bytes; see `_scratch`
+_LINE = 32  # bytes; see `scratch`
 
 
 Lines = NDArray[np.uint8]
@@ -148,7 +148,7 @@ class TiledSlide:
         """One tile, (tile height, tile width, 3), in memory that the next call writes to again."""
         out = self._scratches.get(tiles.tile)
         if out is None:
-            out = self._scratches[tiles.tile] = _scratch(tiles.tile)
+            out = self._scratches[tiles.tile] = scratch(tiles.tile)
         if tiles.jpeg_space is None:
             imagecodecs.jpeg2k_decode(data, out=out)
         else:
@@ -203,7 +203,7 @@ def _place(tile: Pixels, corner: Point, lines: Lines) -> None:
     np.copyto(target.view(whole_row), source.view(whole_row))
 
 
-def _scratch(tile: Size) -> Pixels:
+def scratch(tile: Size) -> Pixels:
     """Memory for one decoded tile, half a line off a border of lines.
 
     Where rows begin on such borders, libjpeg-turbo converts colours with stores that go around the
