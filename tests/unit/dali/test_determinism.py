@@ -88,7 +88,7 @@ def test_two_ranks_read_disjoint_chunks_that_make_up_the_whole(coordinates: Data
 
 
 def test_labels_can_be_balanced(coordinate_folder: Path) -> None:
-    """Of six patients one is of the rare label: in a finite run each label has half of the crops."""
+    """Of six patients one is of the rare label: in a finite run each gets half of the crops."""
     dataset = Dataset.from_folder(
         coordinate_folder, label=lambda path: "rare" if path.name == "slide-0.tif" else "usual"
     )
