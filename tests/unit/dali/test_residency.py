@@ -102,9 +102,8 @@ def test_outputs_on_a_stream_are_refused(coordinates: Dataset) -> None:
     ) as source:
         pipeline = basic(source)
         refuse_streams(pipeline)  # as is done to a pipeline that runs on a GPU
-        pipeline.run()
         pipeline.schedule_run()
-        for take in (pipeline.outputs, pipeline.share_outputs):
+        for name in ("outputs", "share_outputs"):
             with pytest.raises(SourceError, match="asked for with a cuda_stream"):
-                take(cuda_stream=1)
+                getattr(pipeline, name)(cuda_stream=1)
         assert len(pipeline.outputs()) == 3
