@@ -48,7 +48,7 @@ def allocate(nbytes: int, gpu: int) -> Any:
         ) from error
 
 
-class _Image:
+class GpuImage:
     """An image in memory that a GPU reads, as others take it; keeps its owner alive."""
 
     def __init__(self, pointer: int, shape: tuple[int, int, int], owner: object) -> None:
@@ -71,7 +71,7 @@ def gpu_images(
     """
     tensors = [
         TensorGPU(
-            _Image(pointer + start, (rows, layout.chunk.width, _BYTES), owner),
+            GpuImage(pointer + start, (rows, layout.chunk.width, _BYTES), owner),
             layout="HWC",
             device_id=gpu,
         )
@@ -111,7 +111,7 @@ def _unregister(memory: NDArray[np.uint8], gpu: int, owner: int) -> None:
         runtime.hostUnregister(memory.ctypes.data)
 
 
-class _Recorded:
+class Recorded:
     """A copy under way, seen by an event behind it: a `Ticket`."""
 
     def __init__(self, stream: Any) -> None:
@@ -120,9 +120,11 @@ class _Recorded:
         self._event.record(stream)
 
     def is_done(self) -> bool:
+        """See `Ticket.is_done`."""
         return bool(self._event.done)
 
     def wait(self) -> None:
+        """See `Ticket.wait`."""
         self._event.synchronize()
 
 
@@ -147,7 +149,7 @@ class CudaCopier:
                 error,
             )
 
-    def copy(self, stage: int, slot: int, box: Region) -> _Recorded:
+    def copy(self, stage: int, slot: int, box: Region) -> Recorded:
         """See `Copier.copy`."""
         layout = self._staging.layout
         row = layout.row_bytes
@@ -163,7 +165,7 @@ class CudaCopier:
                 runtime.memcpyHostToDevice,
                 self._stream.ptr,
             )
-            return _Recorded(self._stream)
+            return Recorded(self._stream)
 
     def close(self) -> None:
         """See `Copier.close`."""

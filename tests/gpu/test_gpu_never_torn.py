@@ -45,10 +45,10 @@ def test_an_endless_source(place: dict[str, Any], depth: int) -> None:
 @pytest.mark.gpu
 def test_a_chunk_that_is_ready_before_its_copy_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail on a GPU too: where no copy is waited for, crops are torn."""
-    from pydmed_dali.dali.cuda import _Recorded
+    from pydmed_dali.dali.cuda import Recorded
 
-    monkeypatch.setattr(_Recorded, "is_done", lambda ticket: True)
-    monkeypatch.setattr(_Recorded, "wait", lambda ticket: None)
+    monkeypatch.setattr(Recorded, "is_done", lambda ticket: True)
+    monkeypatch.setattr(Recorded, "wait", lambda ticket: None)
     monkeypatch.setattr(Window, "oldest_in_use", lambda w, call, depth: w.first_chunk(call))
     with open_source(DEVICE, 3) as source:
         assert torn_crops(source, 20 * BATCHES) > 0

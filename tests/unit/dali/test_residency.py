@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from typing import Any
 
 import nvidia.dali
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nvidia.dali.backend import TensorGPU
 
 from pydmed_dali import BigChunkSource, Dataset, Size
 from pydmed_dali.dali.bond import Bond, refuse_streams
+from pydmed_dali.dali.cuda import GpuImage
 from pydmed_dali.dali.device import gpu_count
 from pydmed_dali.dali.gpu_rings import refuse_gpu_overrun
 from pydmed_dali.dali.residency import choose_residency
@@ -87,6 +91,23 @@ def test_each_image_begins_where_the_one_before_ends(
         end += rows * layout.row_bytes
     assert end == layout.pixel_bytes
     assert len(layout.images(together)) == -(-slots // together) + pads
+
+
+def test_dalis_images_keep_the_memory_that_they_lie_in() -> None:
+    """Its owner is let go of, and gives the memory back, with the last image and not before."""
+
+    class Owner:
+        pass
+
+    owner = Owner()
+    kept = weakref.ref(owner)
+    image = TensorGPU(GpuImage(1 << 40, (4, 4, 3), owner), layout="HWC", device_id=0)
+    del owner
+    gc.collect()
+    assert kept() is not None and image.shape() == [4, 4, 3]
+    del image
+    gc.collect()
+    assert kept() is None
 
 
 def test_a_pipeline_of_another_gpu_is_refused() -> None:
