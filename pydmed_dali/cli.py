@@ -193,7 +193,13 @@ def preview(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    as_json: Json = False,
+    gpu_test: Annotated[
+        bool,
+        typer.Option("--gpu-test", help="Also try each residency on the GPU, pixel by pixel."),
+    ] = False,
+) -> None:
     """Check this machine: libraries, GPU, cores, memory, and a worker and pipeline at work.
 
     The exit code is 1 if something that is needed does not work; no GPU is not an error.
@@ -202,7 +208,7 @@ def doctor(as_json: Json = False) -> None:
 
     from pydmed_dali.cli_doctor import as_dict, examine, is_well, show_checks
 
-    checks = examine()
+    checks = examine(gpu_test)
     if as_json:
         typer.echo(json.dumps(as_dict(checks)))
     else:

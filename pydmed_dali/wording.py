@@ -20,3 +20,8 @@ def closest(name: str, names: Iterable[str]) -> str | None:
     lowered = {other.lower(): other for other in names}
     found = get_close_matches(name.lower(), lowered, n=1, cutoff=_CLOSE)
     return lowered[found[0]] if found else None
+
+
+def gib(count: int) -> str:
+    """A number of bytes, in GiB."""
+    return f"{count / 2**30:.2f} GiB"

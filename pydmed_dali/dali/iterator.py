@@ -9,8 +9,8 @@ import torch
 from nvidia.dali import Pipeline
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
+from pydmed_dali.dali.bond import source_of
 from pydmed_dali.dali.pipeline_state import PipelineState
-from pydmed_dali.dali.source import source_of
 from pydmed_dali.dali.state import break_seal, check_state, seal
 from pydmed_dali.errors import OptionError, SourceError, StateError
 

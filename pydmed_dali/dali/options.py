@@ -9,6 +9,7 @@ from pydmed_dali.geometry import Size
 
 _MOST_ELEMENTS = 2**31
 _CHANNELS = 3
+RESIDENCIES = ("auto", "host", "device", "mapped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Options:
     rank: int
     world_size: int
     prefetch_depth: int
+    residency: str
+    gpu_memory_share: float
     on_error: str
     read_timeout: float
 
@@ -59,6 +62,15 @@ class Options:
             raise OptionError(f"balance must be 'patient' or 'label', not {self.balance!r}")
         if self.on_error not in ("skip", "raise"):
             raise OptionError(f"on_error must be 'skip' or 'raise', not {self.on_error!r}")
+        if self.residency not in RESIDENCIES:
+            raise OptionError(
+                f"residency must be one of {', '.join(RESIDENCIES)}, not {self.residency!r}"
+            )
+        if not _is_positive(self.gpu_memory_share) or self.gpu_memory_share > 1:
+            raise OptionError(
+                "gpu_memory_share must be a part of the GPU's free memory, above 0 and at most 1, "
+                f"not {self.gpu_memory_share!r}"
+            )
         if not _is_positive(self.read_timeout):
             raise OptionError(f"read_timeout must be positive seconds, not {self.read_timeout!r}")
 

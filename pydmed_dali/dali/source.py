@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from nvidia.dali import Pipeline, fn
-from nvidia.dali.backend import TensorListCPU
-from nvidia.dali.data_node import DataNode
+from nvidia.dali import Pipeline
 from nvidia.dali.pipeline import do_not_convert
 
-from pydmed_dali.dali.bond import Bond
+from pydmed_dali.dali.bond import Bond, remember_source
 from pydmed_dali.dali.dealer import Batch
-from pydmed_dali.dali.device import choose_device, core_count
+from pydmed_dali.dali.device import choose_device, core_count, current_gpu
 from pydmed_dali.dali.engine import Engine
 from pydmed_dali.dali.info import Info, SmallChunk, describe, to_numpy
+from pydmed_dali.dali.nodes import SmallChunks, make_nodes
 from pydmed_dali.dali.options import Options
+from pydmed_dali.dali.pool_list import Images
+from pydmed_dali.dali.residency import Residency
 from pydmed_dali.dali.state import check_state, make_state
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError, SourceClosedError, SourceError, StateError
@@ -37,21 +36,6 @@ from pydmed_dali.slide.cache import cache_folder
 
 _MOST_WORKERS = 8
 _T = TypeVar("_T")
-
-_sources: weakref.WeakKeyDictionary[Pipeline, weakref.ref[BigChunkSource]]
-_sources = weakref.WeakKeyDictionary()
-
-
-@dataclass(frozen=True, slots=True)
-class SmallChunks:
-    """The nodes that a source gives a pipeline: one batch of crops."""
-
-    image: DataNode
-    """(height, width, 3) uint8, layout HWC, on the source's device."""
-    label: DataNode
-    """int64 scalar: `Dataset.label_numbers` of the crop's patient; on the source's device."""
-    info: DataNode
-    """int64 row, columns as in `Info`; always on the CPU."""
 
 
 class BigChunkSource:
@@ -87,7 +71,12 @@ class BigChunkSource:
             once, then ends with StopIteration and can be run again (validation); n for n visits.
             Finite sources of several ranks may differ by some batches in length.
         rank, world_size: this process among those that share the dataset, as in torch.distributed.
-        device: `cpu`, `gpu`, or `auto` for the GPU where there is one.
+        device: `cpu`, `gpu`, or `auto` for the GPU where there is one: torch's current one.
+        residency: where the BigChunks lie. `host`: in shared memory, cropped on the CPU. `device`:
+            in GPU memory, cropped there. `mapped`: in shared memory, cropped by the GPU. `auto`:
+            `device` where there is a GPU and the ring fits, else `host`. See docs/gpu.md.
+        gpu_memory_share: part of the GPU's free memory that the ring may take with `device`; the
+            rest is left for the model.
         prefetch_depth: the largest prefetch_queue_depth a pipeline of this source may have.
         on_error: `skip` replaces what cannot be read, logs it and lists it in `stats`; `raise`
             stops with the first such error.
@@ -121,6 +110,8 @@ class BigChunkSource:
         rank: int = 0,
         world_size: int = 1,
         device: str = "auto",
+        residency: str = "auto",
+        gpu_memory_share: float = 0.5,
         prefetch_depth: int = 2,
         on_error: str = "skip",
         read_timeout: float = 300.0,
@@ -153,17 +144,33 @@ class BigChunkSource:
             rank=rank,
             world_size=world_size,
             prefetch_depth=prefetch_depth,
+            residency=residency,
+            gpu_memory_share=gpu_memory_share,
             on_error=on_error,
             read_timeout=read_timeout,
         )
         self.dataset = dataset
         self.device = choose_device(device)
-        self._bond = Bond(batch_size, prefetch_depth)
+        self._gpu = current_gpu() if self.device == "gpu" else None
+        self._bond = Bond(batch_size, prefetch_depth, self._gpu)
         self._failure: BaseException | None = None
         self._closed = False
         tissue = plan_tissue(dataset, min_tissue, masks)
         folder = cache_folder(cache_dir)
-        self._engine = Engine(self.options, dataset, loader or BigChunkLoader(), tissue, folder)
+        self._engine = Engine(
+            self.options,
+            dataset,
+            loader or BigChunkLoader(),
+            tissue,
+            folder,
+            self.device,
+            self._gpu,
+        )
+
+    @property
+    def residency(self) -> Residency:
+        """Where the BigChunks lie: `host`, `device` or `mapped`."""
+        return self._engine.residency
 
     @property
     def batch_size(self) -> int:
@@ -194,7 +201,7 @@ class BigChunkSource:
         return {
             "batch_size": options.batch_size,
             "num_threads": max(core_count() - options.num_workers, 1),
-            "device_id": 0 if self.device == "gpu" else None,
+            "device_id": self._gpu,
             "prefetch_queue_depth": options.prefetch_depth,
             "seed": int(mix(options.seed, options.rank)[0] >> np.uint64(33)),
             "enable_checkpointing": True,
@@ -209,22 +216,14 @@ class BigChunkSource:
         """
         self.refuse_if_over()
         pipeline = self._bond.tie(Pipeline.current(), self._engine.dealer.has_begun)
-        _sources[pipeline] = weakref.ref(self)
-        pool = fn.external_source(source=self._next_pool, no_copy=True, batch=True)
-        in_ids, in_anchors, shapes, label, info = fn.external_source(
-            source=self._next_batch, num_outputs=len(Batch._fields), batch=True
+        remember_source(pipeline, self)
+        return make_nodes(
+            self._next_pool,
+            self._next_batch,
+            self.options.crop,
+            self._engine.ring.backend,
+            self.device,
         )
-        crop = self.options.crop
-        image = fn.multi_paste(
-            pool,
-            in_ids=in_ids,
-            in_anchors=in_anchors,
-            shapes=shapes,
-            output_size=[crop.height, crop.width],
-        )
-        if self.device == "gpu":
-            return SmallChunks(image.gpu(), label.gpu(), info)
-        return SmallChunks(image, label, info)
 
     def describe(self, info: ArrayLike) -> list[SmallChunk]:
         """Where each crop came from; `info` is the pipeline's output, (N, columns) or one row."""
@@ -298,9 +297,9 @@ class BigChunkSource:
         """Continue a saved run: the next batch is the one behind the saved place.
 
         Before the first batch is asked for (a plain DALIGenericIterator asks when it is made).
-        `num_workers`, `prefetch_depth`, `on_error`, `read_timeout`, `cache_dir` and `device` may
-        differ from the saved run's. Raises `StateError`, and changes nothing, where anything else
-        does, saying what, and where the state is damaged.
+        `num_workers`, `prefetch_depth`, `on_error`, `read_timeout`, `cache_dir`, `device`,
+        `residency` and `gpu_memory_share` may differ from the saved run's. Raises `StateError`, and
+        changes nothing, where anything else does, saying what, and where the state is damaged.
         """
         if self._engine.dealer.has_begun:
             raise StateError(
@@ -367,14 +366,14 @@ class BigChunkSource:
         """Values by slide number, as values by the slide's path, in the dataset's order."""
         return {self.dataset.slides[slide].path: value for slide, value in sorted(values.items())}
 
-    def _next_pool(self, _: int) -> TensorListCPU:
+    def _next_pool(self, _: int) -> Images:
         """DALI's callback for the ring: always the same list, so nothing is copied.
 
         DALI numbers the calls, but anew in each epoch and process: the dealer counts by itself. A
         callback without an argument would have DALI warn wherever it makes checkpoints.
         """
         self.refuse_if_over()
-        return self._engine.images
+        return self._engine.ring.images
 
     def _next_batch(self, _: int) -> Batch:
         """DALI's callback for a batch. A call that raises loses a batch in DALI, so after the first
@@ -391,12 +390,3 @@ class BigChunkSource:
                 self.refuse_if_over()
             self._failure = error
             raise
-
-
-def source_of(pipeline: Pipeline) -> BigChunkSource:
-    """The source that a pipeline was bound to; raises `SourceError` where there is none."""
-    reference = _sources.get(pipeline)
-    source = reference() if reference else None
-    if source is None:
-        raise SourceError("the pipeline has no BigChunkSource: it never called small_chunks()")
-    return source

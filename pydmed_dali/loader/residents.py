@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import SlideChangedError, SlideError, SlideReadError, StateError
@@ -15,7 +15,7 @@ from pydmed_dali.loader.pool import Pool
 from pydmed_dali.loader.statistics import Tally
 from pydmed_dali.plan.sampler import Candidate, Sampler
 from pydmed_dali.plan.window import Window
-from pydmed_dali.ring.arena import SharedArena
+from pydmed_dali.ring.arena import Layout
 from pydmed_dali.ring.slots import Slots
 from pydmed_dali.slide.file_identity import FileIdentity, change_in_words
 
@@ -34,6 +34,16 @@ class Resident:
     """The plan's visit, over all ranks."""
     candidate: Candidate
     loaded: Loaded
+
+
+class Ring(Protocol):
+    """The memory that the pool fills, as far as it matters here."""
+
+    layout: Layout
+
+    def mark_filled(self, slot: int) -> None:
+        """Note that a slot's memory is taken."""
+        ...
 
 
 class _Search:
@@ -84,15 +94,15 @@ class Residents:
         sampler: Sampler,
         window: Window,
         visit_of: Callable[[int], int],
-        arena: SharedArena,
+        ring: Ring,
         pool: Pool,
         on_ready: Callable[[Resident], None],
         on_error: str,
     ) -> None:
         self._dataset, self._sampler, self._window = dataset, sampler, window
-        self._visit_of, self._arena, self._pool = visit_of, arena, pool
+        self._visit_of, self._ring, self._pool = visit_of, ring, pool
         self._on_ready, self._on_error = on_ready, on_error
-        self._slots = Slots(arena.layout.slots)
+        self._slots = Slots(ring.layout.slots)
         self._searches: dict[int, _Search] = {}
         self._places: dict[int, int] = {}
         self._known: dict[int, int] = {}
@@ -197,7 +207,7 @@ class Residents:
         if len(self._places) > _MOST_PLACES:
             del self._places[next(iter(self._places))]
             self._forgot = True
-        self._arena.mark_filled(slot)
+        self._ring.mark_filled(slot)
         self.tally.chunks_read += 1
         self.tally.pixels_decoded += loaded.decoded_pixels
         self.tally.decode_seconds += loaded.seconds

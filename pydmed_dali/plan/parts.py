@@ -41,6 +41,13 @@ def decoded_pixels(parts: Iterable[Region], cell: Size, offset: Point) -> int:
     )
 
 
+def crops_box(crops: Positions, crop: Size) -> Region:
+    """The smallest rectangle that holds all crops; `crops` is (R, 2) int32 (y, x)."""
+    top, left = crops.min(axis=0).tolist()
+    bottom, right = crops.max(axis=0).tolist()
+    return Region(Point(left, top), Size(right - left + crop.width, bottom - top + crop.height))
+
+
 def _whole_cells(start: int, length: int, cell: int) -> int:
     return (-(-(start + length) // cell) - start // cell) * cell
 

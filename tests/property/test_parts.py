@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydmed_dali.geometry import Point, Size
-from pydmed_dali.plan.parts import decoded_pixels, touched_parts
+from pydmed_dali.plan.parts import crops_box, decoded_pixels, touched_parts
 
 sides = st.integers(1, 40)
 
@@ -33,6 +33,13 @@ def test_parts_are_the_cells_that_crops_touch(
     places = [rng.integers(0, chunk[axis] - crop[axis] + 1, count) for axis in (1, 0)]
     crops = np.stack(places, 1).astype(np.int32)
     parts = touched_parts(crops, Size(*crop), Size(*chunk), Size(*cell), Point(*offset))
+
+    box = crops_box(crops, Size(*crop))
+    assert (box.location.y, box.location.x) == tuple(crops.min(0))
+    assert (
+        np.add((box.size.height, box.size.width), crops.min(0)).tolist()
+        == np.add(crops.max(0), crop[::-1]).tolist()
+    )
 
     covered = np.zeros((chunk[1], chunk[0]), int)
     for part in parts:

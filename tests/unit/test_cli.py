@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from pydmed_dali import BigChunkSource, Dataset, __version__
 from pydmed_dali.cli import app
+from pydmed_dali.cli_cuda import judge
 from pydmed_dali.geometry import Size
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
@@ -155,6 +156,32 @@ def test_doctor_finds_this_machine_well() -> None:
     assert {"GPU", "cores", "free memory", "torch", "OpenSlide library"} <= set(checks)
 
 
+def test_doctor_tests_each_residency_or_says_why_not() -> None:
+    result = CliRunner().invoke(app, ["doctor", "--json", "--gpu-test"])
+    checks = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+    there_is_one = checks["GPU"]["found"].startswith("DALI finds")
+    for residency in ("device", "mapped", "host"):
+        expected = "each pixel as it should be" if there_is_one else "there is no GPU"
+        assert expected in checks[f"GPU test ({residency})"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("driver", "dali", "torch", "status", "words"),
+    [
+        (13000, 12000, 12080, "ok", "driver 13; built for: DALI 12, CuPy 12.9, torch 12.8"),
+        (13000, 12000, 13000, "warning", "one major version of CUDA"),
+        (12020, 12000, 13000, "failed", "too old for torch: update it, or install builds for"),
+        (13000, 12000, None, "ok", "torch none"),
+    ],
+)
+def test_doctor_says_whether_cuda_versions_go_together(
+    driver: int, dali: int, torch: int | None, status: str, words: str
+) -> None:
+    check = judge(driver, {"DALI": dali, "CuPy": 12090, "torch": torch}, gpus=1)
+    assert check.status == status
+    assert words in f"{check.found} {check.remedy}"
+
+
 def test_doctor_prints_a_table() -> None:
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0
@@ -187,7 +214,7 @@ def test_doctor_takes_a_missing_cupy_for_a_warning_where_there_is_no_gpu() -> No
 
 
 def test_doctor_reports_a_pipeline_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(device: str) -> str:
+    def fail(device: str, residency: str = "auto") -> str:
         raise RuntimeError("nothing came out")
 
     monkeypatch.setattr("pydmed_dali.cli_trial.run_trial", fail)
