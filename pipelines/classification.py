@@ -25,7 +25,7 @@ def classification(
     """Give out image (N, 3, height, width) float32 normalised, label (N,) and info (N, columns).
 
     With `augment`: one of the eight flips and quarter turns, each as likely, then other amounts of
-    stain by up to `stain` (see `stain_jitter`; 0.05 is light, 0.2 strong, 0 leaves them), then
+    stain by up to the part `stain` (0.15 is usual, 0 leaves them; see `stain_jitter`), then
     brightness, contrast, hue and saturation by small random amounts. Without: normalised only, for
     validation. Crops must be square for the quarter turns.
     """

@@ -30,7 +30,7 @@ OUTPUTS = (
 
 
 @pipeline_def(enable_conditionals=True)
-def self_supervised(source: BigChunkSource, stain: float = 0.1) -> tuple[DataNode, ...]:
+def self_supervised(source: BigChunkSource, stain: float = 0.15) -> tuple[DataNode, ...]:
     """Give out two global views (N, 3, 224, 224), eight local ones (N, 3, 96, 96), label and info.
 
     Views are float32, normalised as for `classification`, and each is a tensor of its own, in the
@@ -63,7 +63,7 @@ def view(
     )
     image = stain_jitter(turn(image), stain)
     if fn.random.coin_flip(probability=0.8, dtype=types.BOOL):
-        image = colour_jitter(image, (0.6, 1.4), (0.6, 1.4), (0.8, 1.2), (-18.0, 18.0))
+        image = colour_jitter(image, (0.7, 1.3), (0.7, 1.3), (0.8, 1.2), (-10.0, 10.0))
     if fn.random.coin_flip(probability=blurred, dtype=types.BOOL):
         image = blur(image, (0.1, 2.0))
     return fn.crop_mirror_normalize(

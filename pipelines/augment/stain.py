@@ -33,18 +33,18 @@ _TO_SHIFT = (_SCALE * HED).astype(np.float32)
 """(3, 3): summed with the stains' additions, the shift of the densities."""
 
 
-def stain_jitter(image: DataNode, sigma: float = 0.05) -> DataNode:
-    """The amount of each stain times 1 +- `sigma`, plus +- `sigma`, each as likely.
+def stain_jitter(image: DataNode, sigma: float = 0.15, addition: float = 0.02) -> DataNode:
+    """The amount of each stain times 1 +- `sigma`, plus +- `addition`, all values as likely.
 
-    `sigma` is 0.05 in the light and 0.2 in the strong form of Tellez et al. (2019). Amounts are
-    optical densities to the base of ten, so that an addition of 0.05 takes away a tenth of the
-    light, also on empty glass. (Of the versions of scikit-image in use for this, each has a unit of
-    its own.)
+    Tellez et al. draw both within one limit, 0.05 in the light and 0.2 in the strong form (2019).
+    Here the addition has its own, because it tints empty glass too: it is an optical density to the
+    base of ten, of which 0.02 takes away a twentieth of the light, and 0.2 a third, which gives
+    yellow glass, and tissue washed out. A `sigma` of 0 leaves the image as it is.
     """
     if sigma == 0:
         return image
     factors = fn.random.uniform(range=[1 - sigma, 1 + sigma], shape=[3])
-    additions = fn.random.uniform(range=[-sigma, sigma], shape=[3])
+    additions = fn.random.uniform(range=[-addition, addition], shape=[3])
     return restain(image, factors, additions)
 
 

@@ -164,7 +164,7 @@ def test_stain_jitter_stays_within_its_limits(tissue: Pixels) -> None:
     amount, sigma = 0.8, 0.1
     pixel = np.rint(256 * 10 ** (-amount * HED[0]) - 1).astype(np.uint8)
     images = np.broadcast_to(pixel, (200, 4, 4, 3)).copy()
-    found = augmented(images, lambda image: augment.stain_jitter(image, sigma))[:, 0, 0]
+    found = augmented(images, lambda image: augment.stain_jitter(image, sigma, sigma))[:, 0, 0]
     density = -np.log10((found.astype(np.float64) + 1) / 256)
     hematoxylin = np.linalg.solve(HED.T, density.T)[0]
     assert abs(hematoxylin.mean() - amount) < 0.02
