@@ -1,9 +1,10 @@
 # Everything runs in .venv, which is made on first use and refreshed when a dependency changes.
-# Options: PYTHON=python3.12 picks the interpreter, ARGS="tests/unit -x" goes to pytest.
+# Options: PYTHON=python3.12 picks the interpreter; ARGS goes to pytest (ARGS="tests/unit -x") or to
+# the benchmarks (ARGS="--tissue").
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-BENCHMARKS := benchmarks/steady_state.py
+PEERS_STAMP := .venv/.installed-bench
 
 .PHONY: demo test lint bench clean
 
@@ -18,8 +19,8 @@ lint: $(STAMP)
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
 
-bench: $(STAMP)
-	@set -e; for benchmark in $(BENCHMARKS); do $(BIN)/python $$benchmark; done
+bench: $(PEERS_STAMP)
+	@$(BIN)/python -m benchmarks.suite $(ARGS)
 
 # Leaves .venv: remove it by hand to start from nothing.
 clean:
@@ -32,4 +33,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into .venv (once, a few minutes)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# What the benchmarks compare with; nothing else needs it.
+$(PEERS_STAMP): $(STAMP)
+	@echo "installing what to compare with into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	@touch $@

@@ -63,6 +63,7 @@ _PACKAGES = (
     ),
     Package("tifffile", "tifffile", "pip install --force-reinstall tifffile"),
     Package("imagecodecs", "imagecodecs", "pip install --force-reinstall imagecodecs"),
+    Package("simplejpeg", "simplejpeg", "pip install --force-reinstall simplejpeg"),
     Package("PIL", "pillow", "pip install --force-reinstall pillow"),
     Package("cloudpickle", "cloudpickle", "pip install --force-reinstall cloudpickle"),
     Package("psutil", "psutil", "pip install --force-reinstall psutil"),

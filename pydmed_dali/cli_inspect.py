@@ -115,6 +115,7 @@ def _facts_as_dict(facts: SlideFacts) -> dict[str, Any]:
     return {
         "vendor": facts.vendor,
         "reader": facts.reader,
+        "reader_reason": facts.reader_reason,
         "dimensions": _pair(facts.dimensions),
         "levels": [
             {"dimensions": _pair(size), "downsample": downsample, "tile": _pair(tile)}
@@ -146,7 +147,7 @@ def _table(inspection: Inspection) -> Table:
 def _rows(facts: SlideFacts) -> Iterator[tuple[str, str]]:
     """What a reader of the table is told of a slide that opened."""
     yield "vendor", facts.vendor
-    yield "reader", facts.reader
+    yield "reader", f"{facts.reader}: {facts.reader_reason}"
     yield "dimensions", f"{facts.dimensions} pixels"
     for level, size in enumerate(facts.level_dimensions):
         tile = facts.tile_sizes[level]

@@ -183,7 +183,8 @@ class BigChunkSource:
     def pipeline_options(self) -> dict[str, Any]:
         """The arguments of `nvidia.dali.pipeline_def` that fit this source.
 
-        The seed differs between ranks, so that two ranks do not augment alike.
+        The seed differs between ranks, so that two ranks do not augment alike. With checkpointing,
+        a state can hold what random operators draw next.
         """
         options = self.options
         return {
@@ -192,6 +193,7 @@ class BigChunkSource:
             "device_id": 0 if self.device == "gpu" else None,
             "prefetch_queue_depth": options.prefetch_depth,
             "seed": int(mix(options.seed, options.rank)[0] >> np.uint64(33)),
+            "enable_checkpointing": True,
         }
 
     @do_not_convert
@@ -201,7 +203,7 @@ class BigChunkSource:
         Raises `SourceError` outside a pipeline definition, at a second call, and where the
         pipeline's batch size or prefetch depth does not fit the source.
         """
-        self._refuse_if_over()
+        self.refuse_if_over()
         pipeline = self._bond.tie(Pipeline.current(), self._engine.dealer.has_begun)
         _sources[pipeline] = weakref.ref(self)
         pool = fn.external_source(source=self._next_pool, no_copy=True, batch=True)
@@ -263,6 +265,14 @@ class BigChunkSource:
         `after` is that batch's `info`: DALI runs some batches ahead of the loop, so the source by
         itself does not know. Without `after`, the source must not have been asked for a batch yet.
         Raises `StateError` for a batch that is too long ago.
+
+        What the pipeline's random operators draw next is DALI's, and `SmallChunkIterator`'s state
+        holds both. With DALI's own iterator, take its checkpoint too, right behind the batch,
+
+            saved = source.state_dict(after=batch["info"]), iterator.checkpoints()[0]
+
+        and give it to the new pipeline: `classification(source, checkpoint=saved[1])`, after
+        `source.load_state_dict(saved[0])`. A checkpoint is bytes, which DALI reads as protobuf.
         """
         if after is not None:
             batch = int(np.atleast_2d(to_numpy(after))[-1, Info.BATCH])
@@ -285,7 +295,8 @@ class BigChunkSource:
 
         Before the first batch is asked for (a plain DALIGenericIterator asks when it is made).
         `num_workers`, `prefetch_depth`, `on_error`, `read_timeout`, `cache_dir` and `device` may
-        differ from the saved run's. Raises `StateError` where anything else does, and says what.
+        differ from the saved run's. Raises `StateError`, and changes nothing, where anything else
+        does, saying what, and where the state is damaged.
         """
         if self._engine.dealer.has_begun:
             raise StateError(
@@ -316,6 +327,18 @@ class BigChunkSource:
         """Have a finite run that is under way end at its next batch, as if it were complete."""
         self._engine.dealer.end_run()
 
+    def refuse_if_over(self) -> None:
+        """Raise what ended the source: that it was closed, or its first failure, again."""
+        if self._closed:
+            raise SourceClosedError("the source was closed; make a new one to go on")
+        if isinstance(self._failure, Exception):
+            raise self._failure
+        if self._failure is not None:
+            raise SourceError(
+                f"the source was interrupted ({self._failure!r}) while a batch was put together; "
+                "make a new one, and load_state_dict to continue"
+            )
+
     def close(self) -> None:
         """End the workers and let go of the ring; closing again does nothing.
 
@@ -340,16 +363,20 @@ class BigChunkSource:
         """Values by slide number, as values by the slide's path, in the dataset's order."""
         return {self.dataset.slides[slide].path: value for slide, value in sorted(values.items())}
 
-    def _next_pool(self) -> TensorListCPU:
-        """DALI's callback for the ring: always the same list, so nothing is copied."""
-        self._refuse_if_over()
+    def _next_pool(self, _: int) -> TensorListCPU:
+        """DALI's callback for the ring: always the same list, so nothing is copied.
+
+        DALI numbers the calls, but anew in each epoch and process: the dealer counts by itself. A
+        callback without an argument would have DALI warn wherever it makes checkpoints.
+        """
+        self.refuse_if_over()
         return self._engine.images
 
-    def _next_batch(self) -> Batch:
+    def _next_batch(self, _: int) -> Batch:
         """DALI's callback for a batch. A call that raises loses a batch in DALI, so after the first
         failure nothing is delivered any more.
         """
-        self._refuse_if_over()
+        self.refuse_if_over()
         try:
             self._bond.refuse_overtaking(self._engine.dealer.begins_again)
             return self._engine.dealer.next_batch(self._bond.depth)
@@ -357,20 +384,9 @@ class BigChunkSource:
             raise
         except BaseException as error:
             if self._closed:  # by another thread, while this one waited
-                self._refuse_if_over()
+                self.refuse_if_over()
             self._failure = error
             raise
-
-    def _refuse_if_over(self) -> None:
-        if self._closed:
-            raise SourceClosedError("the source was closed; make a new one to go on")
-        if isinstance(self._failure, Exception):
-            raise self._failure
-        if self._failure is not None:
-            raise SourceError(
-                f"the source was interrupted ({self._failure!r}) while a batch was put together; "
-                "make a new one, and load_state_dict to continue"
-            )
 
 
 def source_of(pipeline: Pipeline) -> BigChunkSource:

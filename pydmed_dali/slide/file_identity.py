@@ -26,8 +26,9 @@ class FileIdentity:
 
     Of a format of several files it is the one that the path names.
 
-    Equality leaves out device and inode: on CIFS and FUSE mounts a file that nobody has open can
-    come back with other numbers. While it is open, `check_same_file` compares them too.
+    Equality leaves out where the file lies: on CIFS and FUSE mounts one that nobody has open can
+    come back with another inode (and OpenSlide has none open between reads), while ext4 gives the
+    inode of a deleted file to the next. Where any of that differs, the sample decides.
     """
 
     size: int
@@ -35,11 +36,9 @@ class FileIdentity:
     mtime_ns: int
     """When it was last written to, in nanoseconds."""
     sample: bytes
-    """A digest of a few of its bytes, for copies that were given the time of another file."""
-    device: int = field(compare=False)
-    """The number of its file system."""
-    inode: int = field(compare=False)
-    """Its number there."""
+    """A digest of its first bytes, some in the middle, and the last."""
+    place: tuple[int, int, int] = field(compare=False)
+    """Device, inode, and when the inode was last changed (by a new name, say), in nanoseconds."""
 
 
 def file_identity(path: Path) -> FileIdentity | None:
@@ -48,31 +47,31 @@ def file_identity(path: Path) -> FileIdentity | None:
     """
     try:
         found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
-            return None
-        sample = _sample(path, found.st_size)
+        return _identity(path, found) if stat.S_ISREG(found.st_mode) else None
     except OSError:
         return None
-    return FileIdentity(found.st_size, found.st_mtime_ns, sample, found.st_dev, found.st_ino)
 
 
 def check_same_file(path: Path, opened: FileIdentity | None) -> None:
     """Raise `SlideChangedError` unless `path` still names the file that was opened.
 
     `SlideNotFoundError` where it names none any more. `opened` is its identity from just before; a
-    slide of which there is none is not watched. What a file system shows late (NFS keeps attributes
-    for seconds) is noticed late.
+    slide of which there is none is not watched. Costs one `stat`, and three small reads where the
+    file's place is another. What a file system shows late (NFS keeps attributes for seconds) is
+    noticed late.
     """
     if opened is None:
         return
     try:
-        now = os.stat(path)
+        found = os.stat(path)
     except FileNotFoundError:
         raise SlideNotFoundError(
             f"{path}: there is no such file any more; it was deleted or moved after it was opened"
         ) from None
-    present = (now.st_size, now.st_mtime_ns, now.st_dev, now.st_ino)
-    if present != (opened.size, opened.mtime_ns, opened.device, opened.inode):
+    now = (found.st_size, found.st_mtime_ns, _place(found))
+    if now == (opened.size, opened.mtime_ns, opened.place):
+        return
+    if not stat.S_ISREG(found.st_mode) or _identity(path, found) != opened:
         raise SlideChangedError(change_in_words(path))
 
 
@@ -100,10 +99,14 @@ def check_regular_file(path: Path) -> None:
         raise SlideFormatError(f"{path}: it is {kind}; a slide must be a regular file")
 
 
-def _sample(path: Path, size: int) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
+def _identity(path: Path, found: os.stat_result) -> FileIdentity:
+    size, digest = found.st_size, hashlib.blake2b(digest_size=16)
     with path.open("rb", buffering=0) as file:
         for place in (0, size // 2, max(size - _SAMPLE_BYTES, 0)):
             file.seek(place)
             digest.update(file.read(_SAMPLE_BYTES))
-    return digest.digest()
+    return FileIdentity(size, found.st_mtime_ns, digest.digest(), _place(found))
+
+
+def _place(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_dev, found.st_ino, found.st_ctime_ns

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pydmed_dali.errors import SlideReadError
 from pydmed_dali.geometry import Point
 from pydmed_dali.slide import openslide_slide, tiled_slide
 from pydmed_dali.slide.cache import Cache, file_key
@@ -44,6 +45,10 @@ def open_slide(path: Path, cache: Cache) -> Slide:
     try:
         fast = _proven(reference)
     except UnsuitedError as reason:
+        if isinstance(reason.__cause__, SlideReadError):
+            # After one error OpenSlide refuses every other read of a slide that stays open.
+            reference.close()
+            reference = OpenSlideSlide(path)
         reference.explain(str(reason))
         return reference
     except BaseException:

@@ -77,9 +77,9 @@ class Slide(Protocol):
     def read_into(self, out: Pixels, location: Point, level: int) -> None:
         """Fill `out` with the region of `level` whose top left corner lies at `location`.
 
-        `out` is (height, width, 3) uint8 RGB and may be a strided view; `location` is in level-0
-        pixels and may lie outside the slide. Places outside the scan take `facts.background`.
-        Raises `SlideReadError`, after which `out` holds undefined pixels.
+        `out` is (height, width, 3) uint8 RGB and may be a view whose rows lie apart; `location` is
+        in level-0 pixels and may lie outside the slide. Places outside the scan take
+        `facts.background`. Raises `SlideReadError`, after which `out` holds undefined pixels.
         """
         ...
 

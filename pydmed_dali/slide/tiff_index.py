@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,12 @@ _VENDORS = ("aperio", "generic-tiff")
 
 _JPEG, _JPEG2000_RGB = tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.APERIO_JP2000_RGB
 _SPACES: dict[int, str] = {tifffile.PHOTOMETRIC.RGB: "RGB", tifffile.PHOTOMETRIC.YCBCR: "YCBCR"}
+
+_MOST_BYTES_A_PIXEL, _MOST_BYTES_MORE = 6, 1 << 16
+"""A coded tile is shorter than twice its pixels and some headers: all of it is read at once."""
+
+# tifffile logs what it finds wrong in a file; without a handler that goes to standard error.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class UnsuitedError(Exception):
@@ -98,6 +105,8 @@ def _level(pages: list[tifffile.TiffPage], size: Size, length: int) -> TiledLeve
         raise UnsuitedError(f"level {size} has {tiles} tiles, but {len(level.offsets)} offsets")
     if (level.counts <= 0).any():
         raise UnsuitedError(f"{int((level.counts <= 0).sum())} tiles of level {size} are missing")
+    if int(level.counts.max()) > _MOST_BYTES_A_PIXEL * level.tile.area + _MOST_BYTES_MORE:
+        raise UnsuitedError(f"a tile of level {size} claims {int(level.counts.max()):,} bytes")
     if (level.offsets < 0).any() or (level.offsets + level.counts > length).any():
         raise UnsuitedError(f"tiles of level {size} lie beyond the end of the file")
     return level

@@ -5,22 +5,52 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import imagecodecs
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 
 from pydmed_dali.errors import SlideReadError
 from pydmed_dali.geometry import Point, Region, Size
+from pydmed_dali.slide.jpeg_tiles import DECODER, decode_jpeg
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.protocol import Pixels, SlideFacts
 from pydmed_dali.slide.tiff_index import TiledLevel
 
-READER = f"tifffile {tifffile.__version__} + imagecodecs {imagecodecs.__version__}"
+READER = f"tifffile {tifffile.__version__} + {DECODER} + imagecodecs {imagecodecs.__version__}"
 """The reader's name and its libraries' versions: they decide pixels, so states keep them."""
 
 _LARGEST_GAP = 1 << 16  # bytes between two tiles that are read through rather than skipped
-_LINE = 32  # bytes; see `_scratch`
+_LINE = 32  # bytes; see `scratch`
+
+
+Lines = NDArray[np.uint8]
+"""An image, (height, width * 3) uint8: the channels of a row's pixels one after another."""
+
+
+class _Run(NamedTuple):
+    """Neighbouring tiles of one row."""
+
+    offsets: list[int]
+    counts: list[int]
+    begin: int
+    """Where the first of them begins in the file."""
+    end: int
+    """Where the last of them ends."""
+
+    @classmethod
+    def of(cls, tiles: TiledLevel, first: int, length: int) -> _Run:
+        offsets = tiles.offsets[first : first + length].tolist()
+        counts = tiles.counts[first : first + length].tolist()
+        end = max(offset + count for offset, count in zip(offsets, counts, strict=True))
+        return cls(offsets, counts, min(offsets), end)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether they lie together, so that reading what lies between costs nothing."""
+        return self.end - self.begin <= sum(self.counts) + _LARGEST_GAP
 
 
 class TiledSlide:
@@ -81,33 +111,28 @@ class TiledSlide:
         x, y, tile = region.location.x, region.location.y, tiles.tile
         first, last = x // tile.width, (x + region.size.width - 1) // tile.width
         rows = range(y // tile.height, (y + region.size.height - 1) // tile.height + 1)
-        for row in rows:
-            self._announce(tiles, row * tiles.columns + first, row * tiles.columns + last)
-        for row in rows:
-            start = row * tiles.columns
-            band = self._read_run(tiles, start + first, start + last)
-            for column, data in enumerate(band, first):
+        runs = [_Run.of(tiles, row * tiles.columns + first, last - first + 1) for row in rows]
+        for run in runs:
+            self._announce(run)
+        lines = out.reshape(out.shape[0], -1, copy=False)
+        for row, run in zip(rows, runs, strict=True):
+            for column, data in enumerate(self._fetch(run), first):
                 corner = Point(column * tile.width - x, row * tile.height - y)
-                _place(self._decode(tiles, data), corner, out)
+                _place(self._decode(tiles, data), corner, lines)
 
-    def _announce(self, tiles: TiledLevel, first: int, last: int) -> None:
+    def _announce(self, run: _Run) -> None:
         """Have the kernel fetch a run of tiles: one call a row instead of a wait for each tile."""
-        begin = int(tiles.offsets[first : last + 1].min())
-        end = int((tiles.offsets[first : last + 1] + tiles.counts[first : last + 1]).max())
-        if end - begin <= 2 * int(tiles.counts[first : last + 1].sum()) + _LARGEST_GAP:
-            os.posix_fadvise(self._descriptor, begin, end - begin, os.POSIX_FADV_WILLNEED)
+        if run.is_dense:
+            length = run.end - run.begin
+            os.posix_fadvise(self._descriptor, run.begin, length, os.POSIX_FADV_WILLNEED)
 
-    def _read_run(self, tiles: TiledLevel, first: int, last: int) -> list[bytes]:
-        """The coded bytes of the tiles first..last: in one piece where they lie together."""
-        offsets = tiles.offsets[first : last + 1]
-        counts = tiles.counts[first : last + 1]
-        begin, end = int(offsets.min()), int((offsets + counts).max())
-        if end - begin > int(counts.sum()) + _LARGEST_GAP * len(counts):
-            pairs = zip(offsets.tolist(), counts.tolist(), strict=True)
-            return [self._pread(count, offset) for offset, count in pairs]
-        data = self._pread(end - begin, begin)
-        starts = (offsets - begin).tolist()
-        return [data[s : s + c] for s, c in zip(starts, counts.tolist(), strict=True)]
+    def _fetch(self, run: _Run) -> list[bytes]:
+        """The coded bytes of a run's tiles: in one piece where they lie together."""
+        places = zip(run.offsets, run.counts, strict=True)
+        if not run.is_dense:
+            return [self._pread(count, offset) for offset, count in places]
+        data = self._pread(run.end - run.begin, run.begin)
+        return [data[offset - run.begin : offset - run.begin + count] for offset, count in places]
 
     def _pread(self, count: int, offset: int) -> bytes:
         pieces = []
@@ -123,17 +148,11 @@ class TiledSlide:
         """One tile, (tile height, tile width, 3), in memory that the next call writes to again."""
         out = self._scratches.get(tiles.tile)
         if out is None:
-            out = self._scratches[tiles.tile] = _scratch(tiles.tile)
+            out = self._scratches[tiles.tile] = scratch(tiles.tile)
         if tiles.jpeg_space is None:
             imagecodecs.jpeg2k_decode(data, out=out)
         else:
-            imagecodecs.jpeg8_decode(
-                data,
-                tables=tiles.jpeg_tables,
-                colorspace=tiles.jpeg_space,
-                outcolorspace="RGB",
-                out=out,
-            )
+            decode_jpeg(data, tiles.jpeg_tables, tiles.jpeg_space, out)
         return out
 
     def _leave_to_openslide(
@@ -168,30 +187,27 @@ def _less(point: Point, other: Point) -> Point:
     return Point(point.x - other.x, point.y - other.y)
 
 
-def _place(tile: Pixels, corner: Point, out: Pixels) -> None:
-    """Copy a tile to `corner` of `out`, cut to it; `corner` may lie outside."""
+def _place(tile: Pixels, corner: Point, lines: Lines) -> None:
+    """Copy a tile to `corner` of an image, cut to it; `corner` may lie outside.
+
+    `lines` is the image, (height, width * 3). Rows are copied as one element each, which numpy does
+    a quarter faster than bytes.
+    """
     top, left = max(corner.y, 0), max(corner.x, 0)
-    bottom, right = corner.y + tile.shape[0], corner.x + tile.shape[1]
-    target = out[top:bottom, left:right]
-    rows, columns = target.shape[:2]
-    source = tile[top - corner.y :, left - corner.x :][:rows, :columns]
-    np.copyto(_as_rows(target), _as_rows(source))
+    height, width, channels = tile.shape
+    target = lines[top : corner.y + height, left * channels : (corner.x + width) * channels]
+    rows, length = target.shape
+    skipped = (left - corner.x) * channels
+    source = tile.reshape(height, -1)[top - corner.y :][:rows, skipped : skipped + length]
+    whole_row = f"V{length}"
+    np.copyto(target.view(whole_row), source.view(whole_row))
 
 
-def _as_rows(pixels: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.void]]:
-    """(height, 1) of whole rows: numpy copies these a quarter faster than rows of bytes."""
-    height, width, channels = pixels.shape
-    flat = np.lib.stride_tricks.as_strided(
-        pixels, (height, width * channels), (pixels.strides[0], 1)
-    )
-    return flat.view(f"V{width * channels}")
-
-
-def _scratch(tile: Size) -> Pixels:
+def scratch(tile: Size) -> Pixels:
     """Memory for one decoded tile, half a line off a border of lines.
 
     Where rows begin on such borders, libjpeg-turbo converts colours with stores that go around the
-    caches, so that copying the tile to its place must fetch it from memory: 27% slower at 256x256.
+    caches, so that copying the tile to its place must fetch it from memory: docs/decisions/0007.
     """
     size = tile.area * 3
     whole = np.empty(size + 2 * _LINE, np.uint8)

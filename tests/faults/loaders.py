@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pydmed_dali.errors import SlideReadError
 from pydmed_dali.geometry import Point, Region
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.filler import Filler
@@ -52,8 +56,9 @@ class Misbehaving(BigChunkLoader):
             return  # the parent tries the loader's pickle
         self._come_to("starting")
         program = sys.modules["__main__"]
-        self._trap(program, "send", "publishing", lambda message: isinstance(message, Loaded))
-        self._trap(Filler, "close", "shutting down", lambda: True)
+        self._trap(program, "send", "publishing", lambda _, message: isinstance(message, Loaded))
+        self._trap(program, "receive", "idle", lambda channel: not _has_mail(channel))
+        self._trap(Filler, "close", "shutting down", lambda _: True)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "parent": os.getpid()}
@@ -83,12 +88,17 @@ class Misbehaving(BigChunkLoader):
     def _trap(self, owner: Any, name: str, place: str, applies: Callable[..., bool]) -> None:
         plain = getattr(owner, name)
 
-        def trapped(first: Any, *rest: Any) -> Any:
-            if applies(*rest):
+        def trapped(*arguments: Any) -> Any:
+            if applies(*arguments):
                 self._come_to(place)
-            return plain(first, *rest)
+            return plain(*arguments)
 
         setattr(owner, name, trapped)
+
+
+def _has_mail(channel: socket.socket) -> bool:
+    """Whether a job is waiting: without one the worker is idle."""
+    return bool(select.select([channel], [], [], 0)[0])
 
 
 class EndsAlways(BigChunkLoader):
@@ -127,3 +137,14 @@ class ReadsFromPipe(BigChunkLoader):
             self.pipe.read_bytes()
             done.touch()
         super().extract_bigchunk(slide, view, origin, out, parts)
+
+
+class Forgiving(BigChunkLoader):
+    """Delivers what it has, where a part cannot be read."""
+
+    def extract_bigchunk(
+        self, slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+    ) -> None:
+        out[:] = 255
+        with suppress(SlideReadError):
+            super().extract_bigchunk(slide, view, origin, out, parts)

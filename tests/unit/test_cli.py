@@ -79,6 +79,7 @@ def test_inspect_tells_what_a_slide_says_of_itself(slides: Path) -> None:
         "reason": None,
         "vendor": "generic-tiff",
         "reader": slide["reader"],
+        "reader_reason": "its tiles are coded as ADOBE_DEFLATE in RGB",
         "dimensions": [600, 500],
         "levels": [
             {"dimensions": [600, 500], "downsample": 1.0, "tile": [256, 256]},

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import openslide
 import pytest
+import simplejpeg
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 
 from pydmed_dali import BigChunkSource, Dataset, Point, Size, Slide
 from pydmed_dali.errors import SlideReadError
+from pydmed_dali.geometry import Region
+from pydmed_dali.loader import filler
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.tiled_slide import TiledSlide
-from tests.support import assert_coordinates, take
+from tests.support import NAMES, assert_coordinates, sum_up, take
 from tests.unit.slide.tiled_files import CODINGS, Coding, write_lossless_coordinates, write_tiled
 
 SIZE = Size(1100, 800)
@@ -149,13 +151,14 @@ def test_a_slide_that_decodes_otherwise_is_left_to_openslide(
 ) -> None:
     """As a codec that differs by one grey level somewhere would: it is found at the opening."""
     path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg", "ycbcr", "420"))
-    decode = imagecodecs.jpeg8_decode
+    decode = simplejpeg.decode_jpeg
 
-    def off_by_one(data: bytes, *, out: NDArray[np.uint8], **options: Any) -> None:
-        decode(data, out=out, **options)
-        out[100, 100, 1] ^= 1
+    def off_by_one(data: bytes, space: str, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        decode(data, space, buffer=buffer)
+        buffer[100, 100, 1] ^= 1
+        return buffer
 
-    monkeypatch.setattr(imagecodecs, "jpeg8_decode", off_by_one)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", off_by_one)
     with caplog.at_level(logging.WARNING):
         slide = open_slide(path, NO_CACHE)
     assert slide.facts.reader.startswith("openslide")
@@ -184,6 +187,32 @@ def test_a_damaged_tile_is_an_error_as_it_is_with_openslide(tmp_path: Path) -> N
     with pytest.raises(SlideReadError, match=r"s\.svs: OpenSlide cannot read 300x300 pixels"):
         slide.read_into(out, Point(500, 10), 0)
     slide.read_into(out, Point(0, 600), 0)  # and what is not damaged can still be read
+    slide.close()
+
+
+def test_a_damaged_tile_that_is_tried_at_the_opening_spoils_no_other(tmp_path: Path) -> None:
+    """OpenSlide refuses every read after one that failed, unless the slide is opened anew."""
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
+    reference = whole_level(path, 0)
+    offset, count = _tile_place(path, -1)
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\0" * count)
+    slide = open_slide(path, NO_CACHE)
+    assert "a tile that was tried cannot be read" in slide.facts.reader_reason
+    assert_equal_region(slide, reference, 0, Point(0, 0), Size(700, 500))
+    slide.close()
+
+
+def test_a_tile_that_claims_more_bytes_than_any_has_is_left_to_openslide(tmp_path: Path) -> None:
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
+    os.truncate(path, 2**24)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        page = file.pages.first
+        assert isinstance(page, tifffile.TiffPage)
+        page.tags["TileByteCounts"].overwrite([*page.databytecounts[:-1], 2**20])
+    slide = open_slide(path, NO_CACHE)
+    assert "a tile of level 1100x800 claims 1,048,576 bytes" in slide.facts.reader_reason
     slide.close()
 
 
@@ -230,6 +259,31 @@ def test_few_crops_per_chunk_decode_little(tmp_path: Path) -> None:
     # One crop touches 1 to 4 tiles of 65,536 pixels for its 10,000; 256 crops use 9 to 16 tiles.
     assert 6.5 < amplification[1] < 27
     assert 0.2 < amplification[256] < 0.42
+
+
+@pytest.mark.parametrize("mpp", [None, 0.8])
+def test_crops_are_equal_with_and_without_sparse_fill(
+    real_slides: Path, monkeypatch: pytest.MonkeyPatch, mpp: float | None
+) -> None:
+    """On real slides of both readers, at a level and resampled."""
+
+    def whole(crops: Any, crop: Size, extent: Size, cell: Size, offset: Point) -> list[Region]:
+        return [Region(Point(0, 0), extent)]
+
+    runs = []
+    for everything in (False, True):
+        with monkeypatch.context() as patch:
+            if everything:
+                patch.setattr(filler, "touched_parts", whole)
+            with BigChunkSource(
+                Dataset.from_folder(real_slides), chunk_size=1024, crop_size=96, batch_size=32,
+                mpp=mpp, resident=4, crops_per_chunk=8, num_workers=0,
+            ) as source:  # fmt: skip
+                runs.append((sum_up(take(source, 12)), source.stats().decode_amplification))
+    (sparse, less), (full, more) = runs
+    for name in NAMES:
+        np.testing.assert_array_equal(sparse[name], full[name])
+    assert less < 0.8 * more or mpp is not None
 
 
 def test_the_pixels_of_the_coordinate_slide_are_lossless(tmp_path: Path) -> None:

@@ -1,0 +1,194 @@
+"""The real competitor: this project's reader and its window of BigChunks, in torch without DALI.
+
+Each worker of a torch DataLoader keeps its share of the resident BigChunks, reads them as this
+project's loader processes do, and cuts the crops with numpy straight into a shared batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from benchmarks.accounting import Content, content
+from benchmarks.measure import Batch
+from benchmarks.peer import main
+from benchmarks.places import Places, SlideFile, draw_places, draw_starts, slide_files
+from benchmarks.workload import Workload
+from pydmed_dali import BigChunkLoader, Point, Size, Slide
+from pydmed_dali.plan.parts import decoded_pixels, touched_parts
+from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.view import choose_view
+
+Traced = tuple[torch.Tensor, torch.Tensor, int, int]
+"""Images (N, crop, crop, 3) uint8; the crops' chunks (N, 3) as in `accounting.Chunks`; the worker's
+number, and the pixels that it decoded so far."""
+
+
+@dataclass
+class ResidentChunk:
+    """One place of a worker's window."""
+
+    pixels: Pixels
+    """(chunk, chunk, 3); a slide smaller than a chunk fills its top left."""
+    chunk: tuple[int, int, int] = (0, 0, 0)
+    """The slide's number, and x and y of the chunk in level-0 pixels."""
+    starts: list[list[int]] = field(default_factory=list)
+    """x and y, in the chunk's pixels, of the crops that it has still to give."""
+
+
+class Window(IterableDataset[Traced]):
+    """Endless batches out of a worker's share of the resident chunks, each in turn."""
+
+    def __init__(self, workload: Workload, slides: list[SlideFile], places: Places) -> None:
+        self._workload, self._slides, self._places = workload, slides, places
+
+    def __iter__(self) -> Iterator[Traced]:
+        info = get_worker_info()
+        number, workers = (info.id, info.num_workers) if info else (0, 1)
+        reader = Reader(self._workload, self._slides, self._places[number::workers], number)
+        window = reader.open_window(max(self._workload.resident // workers, 1))
+        turn = 0
+        while True:
+            images = _shared(self._workload.batch, self._workload.crop)
+            chunks = np.empty((self._workload.batch, 3), np.int64)
+            for place, image in enumerate(images.numpy()):
+                resident = window[turn % len(window)]
+                turn += 1
+                if not resident.starts:
+                    reader.replace(resident)
+                x, y = resident.starts.pop()
+                image[:] = resident.pixels[y : y + len(image), x : x + len(image)]
+                chunks[place] = resident.chunk
+            yield images, torch.from_numpy(chunks), number, reader.decoded
+
+
+class Reader:
+    """Reads a worker's chunks: each holds the next place of its share of the list of places."""
+
+    def __init__(
+        self, workload: Workload, slides: list[SlideFile], places: Places, seed: int
+    ) -> None:
+        self._workload, self._slides = workload, slides
+        self._rng = np.random.default_rng([workload.seed, seed])
+        self._places = _for_ever(places)
+        self._loader = BigChunkLoader()
+        self._open: dict[Path, Slide] = {}
+        self.decoded = 0
+        """Pixels decoded so far."""
+
+    def open_window(self, length: int) -> list[ResidentChunk]:
+        """The first chunks, of which each gives less than the next, so that they end in turn."""
+        side, each = self._workload.chunk, self._workload.crops_per_chunk
+        window = [ResidentChunk(np.empty((side, side, 3), np.uint8)) for _ in range(length)]
+        for age, resident in enumerate(window):
+            self.replace(resident)
+            del resident.starts[max(each * (age + 1) // length, 1) :]
+        return window
+
+    def replace(self, resident: ResidentChunk) -> None:
+        """Read another chunk into this place of the window."""
+        number, x, y = next(self._places)
+        slide, crop = self._slides[number], self._workload.crop
+        origin, extent = self._around(slide, x, y)
+        starts = draw_starts(
+            self._rng, slide, origin, extent, crop, self._workload.crops_per_chunk
+        ) - np.array(origin)
+        pixels = resident.pixels[: extent.height, : extent.width]
+        self.decoded += self._fill(slide.path, Point(*origin), pixels, starts)
+        resident.chunk, resident.starts = (number, *origin), starts.tolist()
+
+    def _around(self, slide: SlideFile, x: int, y: int) -> tuple[tuple[int, int], Size]:
+        """(origin, extent) of the chunk that holds the crop at (x, y), on the file's tiles."""
+        side, crop = self._workload.chunk, self._workload.crop
+        tile = slide.tile or Size(1, 1)
+        left = _origin(x, slide.size.width, side, crop, tile.width)
+        top = _origin(y, slide.size.height, side, crop, tile.height)
+        return (left, top), Size(
+            min(side, slide.size.width - left), min(side, slide.size.height - top)
+        )
+
+    def _fill(self, path: Path, origin: Point, out: Pixels, starts: NDArray[np.int64]) -> int:
+        """Read a chunk as this project does, and give the pixels that were decoded for it.
+
+        `starts` says which parts of it are needed: what this project does not decode, this loader
+        need not either.
+        """
+        if path not in self._open:
+            self._open[path] = self._loader.open_slide(path)
+        slide = self._open[path]
+        view = choose_view(slide.facts, path, level=0, mpp=None)
+        crop = Size(self._workload.crop, self._workload.crop)
+        offset = Point(origin.x % view.tile.width, origin.y % view.tile.height)
+        crops = starts[:, ::-1].astype(np.int32)
+        parts = touched_parts(crops, crop, Size(out.shape[1], out.shape[0]), view.tile, offset)
+        self._loader.extract_bigchunk(slide, view, origin, out, parts)
+        return decoded_pixels(parts, view.tile, offset)
+
+
+class TorchWindow:
+    """`Window` in a torch DataLoader."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+        self._slides = slide_files(workload)
+        self._places = draw_places(self._slides, workload.crop, workload.seed)
+        self._loader: DataLoader[Traced]
+
+    def start(self) -> None:
+        """See `Loader`."""
+        self._loader = DataLoader(
+            Window(self._workload, self._slides, self._places),
+            batch_size=None,
+            num_workers=self._workload.workers,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        for images, *trace in self._loader:
+            yield images, trace
+
+    def content(self, traces: Sequence[Any]) -> Content:
+        """See `Loader`. What was decoded is counted from each worker's first batch to its last."""
+        chunks = [np.asarray(rows) for rows, _, _ in traces]
+        decoded = delivered = 0
+        for worker in {number for _, number, _ in traces}:
+            totals = [total for _, number, total in traces if number == worker]
+            decoded += totals[-1] - totals[0]
+            delivered += (len(totals) - 1) * self._workload.batch * self._workload.crop**2
+        return content(chunks, decoded / delivered if delivered else None)
+
+    def close(self) -> None:
+        """The workers ended with the loader's iterator."""
+
+
+def _shared(batch: int, crop: int) -> torch.Tensor:
+    """An empty batch in shared memory, as torch's own collating makes it: sent without a copy."""
+    new_shared: Any = torch.UntypedStorage._new_shared
+    storage: torch.UntypedStorage = new_shared(batch * crop * crop * 3)
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(batch, crop, crop, 3)
+
+
+def _origin(start: int, length: int, side: int, crop: int, tile: int) -> int:
+    """Along one axis, the tile border where the chunk of a grid begins that holds the crop.
+
+    A grid's last chunk is moved back into the slide; chunks overlap by a crop, so that each crop
+    lies whole in one of them.
+    """
+    step = max((side - crop + 1) // tile, 1) * tile
+    latest = -(-max(length - side, 0) // tile) * tile
+    return min(start // step * step, latest)
+
+
+def _for_ever(places: Places) -> Iterator[tuple[int, int, int]]:
+    while True:
+        yield from places.tolist()
+
+
+if __name__ == "__main__":
+    main(__doc__, TorchWindow)
