@@ -35,11 +35,17 @@ def classification(
         image = turn(image)
         image = stain_jitter(image, stain)
         image = colour_jitter(image)
-    image = fn.crop_mirror_normalize(
+    return normalised(image, mean, std), crops.label, crops.info
+
+
+def normalised(
+    image: DataNode, mean: tuple[float, float, float] = MEAN, std: tuple[float, float, float] = STD
+) -> DataNode:
+    """(3, height, width) float32 of an image: less the `mean`, by `std`, both of 0..1."""
+    return fn.crop_mirror_normalize(
         image,
         dtype=types.FLOAT,
         output_layout="CHW",
         mean=[255 * value for value in mean],
         std=[255 * value for value in std],
     )
-    return image, crops.label, crops.info

@@ -11,7 +11,7 @@ from nvidia.dali.data_node import DataNode
 
 from pydmed_dali import BigChunkSource, pipeline_def
 from pydmed_dali.pipelines.augment import blur, colour_jitter, stain_jitter, turn
-from pydmed_dali.pipelines.classification import MEAN, STD
+from pydmed_dali.pipelines.classification import normalised
 
 GLOBAL_VIEWS, LOCAL_VIEWS = 2, 8
 GLOBAL_SIZE, LOCAL_SIZE = 224, 96
@@ -66,10 +66,4 @@ def view(
         image = colour_jitter(image, (0.7, 1.3), (0.7, 1.3), (0.8, 1.2), (-10.0, 10.0))
     if fn.random.coin_flip(probability=blurred, dtype=types.BOOL):
         image = blur(image, (0.1, 2.0))
-    return fn.crop_mirror_normalize(
-        image,
-        dtype=types.FLOAT,
-        output_layout="CHW",
-        mean=[255 * value for value in MEAN],
-        std=[255 * value for value in STD],
-    )
+    return normalised(image)

@@ -14,7 +14,7 @@ from pydmed_dali import Size
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("datasets.md", "parity.md")
+PAGES = ("datasets.md", "parity.md", "pipelines.md", "training.md")
 
 
 def blocks(page: str) -> list[str]:
@@ -40,6 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "annotations" / "P10-a.geojson").write_text(text)
     for number, tissue in enumerate(("gland", "tumor")):
         write_tissue_slide(folder / f"{number}.svs", Size(2048, 2048), tissue=tissue, seed=1)
+        (folder / "tissue" / tissue).mkdir(parents=True)
+        (folder / "tissue" / tissue / "slide.svs").hardlink_to(folder / f"{number}.svs")
     (folder / "her2.csv").write_text("slide,HER2\n0.svs,0\n1.svs,3\n")
     return folder
 

@@ -114,7 +114,9 @@ def test_classification_restains(coordinates: Dataset) -> None:
     assert 0 < light_change < strong_change
 
 
-@pytest.mark.parametrize("name", ["basic", "classification", "self_supervised"])
+@pytest.mark.parametrize(
+    "name", ["basic", "classification", "multiple_instance", "self_supervised"]
+)
 def test_a_module_bears_its_pipelines_name(name: str) -> None:
     module = __import__(f"pydmed_dali.pipelines.{name}", fromlist=[name])
     assert callable(getattr(module, name))
