@@ -28,7 +28,7 @@ from pydmed_dali.dali.device import choose_device
 from pydmed_dali.pipelines import augment
 from pydmed_dali.slide.tissue_slides import TISSUES, write_tissue_slide
 
-BATCH, CROP, CHUNK = 64, 224, 1024
+CROP, CHUNK = 224, 1024
 NEVER_REPLACED = 2**20
 Block = Callable[[DataNode], DataNode]
 
@@ -60,12 +60,12 @@ def augmented(source: BigChunkSource, block: Block) -> tuple[DataNode, ...]:
     return block(crops.image), crops.label, crops.info
 
 
-def open_source(dataset: Dataset, name: str, device: str) -> BigChunkSource:
+def open_source(dataset: Dataset, name: str, device: str, batch_size: int) -> BigChunkSource:
     return BigChunkSource(
         dataset,
         chunk_size=CHUNK,
         crop_size=CROP_SIZES.get(name, CROP),
-        batch_size=BATCH,
+        batch_size=batch_size,
         resident=4,
         crops_per_chunk=NEVER_REPLACED,
         num_workers=0,
@@ -80,18 +80,20 @@ def seconds_per_batch(pipeline: Pipeline, batches: int) -> float:
     return (time.perf_counter() - begun) / batches
 
 
-def measure(dataset: Dataset, device: str, rounds: int, batches: int) -> dict[str, list[float]]:
+def measure(
+    dataset: Dataset, device: str, batch_size: int, rounds: int, batches: int
+) -> dict[str, list[float]]:
     """Microseconds per crop of every pipeline, in each round."""
     found: dict[str, list[float]] = {name: [] for name in BLOCKS}
     with ExitStack() as stack:
         pipelines = {}
         for name, block in BLOCKS.items():
-            source = stack.enter_context(open_source(dataset, name, device))
+            source = stack.enter_context(open_source(dataset, name, device, batch_size))
             pipelines[name] = augmented(source, block, num_threads=1)
             seconds_per_batch(pipelines[name], 2)
         for _ in range(rounds):
             for name, pipeline in pipelines.items():
-                found[name].append(seconds_per_batch(pipeline, batches) / BATCH * 1e6)
+                found[name].append(seconds_per_batch(pipeline, batches) / batch_size * 1e6)
     return found
 
 
@@ -109,6 +111,7 @@ def print_table(found: dict[str, list[float]], device: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=10, help="batches of each timing")
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu")
@@ -117,7 +120,13 @@ def main() -> None:
     device = choose_device(arguments.device)
     with tempfile.TemporaryDirectory() as folder:
         slides = arguments.slides or write_slides(Path(folder))
-        found = measure(Dataset.from_folder(slides), device, arguments.rounds, arguments.batches)
+        found = measure(
+            Dataset.from_folder(slides),
+            device,
+            arguments.batch_size,
+            arguments.rounds,
+            arguments.batches,
+        )
     print_table(found, device)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -86,18 +85,17 @@ def train_epoch(
     model: nn.Module, optimizer: torch.optim.Optimizer, loader: SmallChunkIterator
 ) -> dict[str, Any]:
     """One epoch; returns what this rank saw of it."""
-    chunks: set[int] = set()
-    labels: Counter[int] = Counter()
-    losses = []
+    losses: list[float] = []
+    labels_of_chunks: dict[int, int] = {}
     for batch in loader:
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(batch["image"]), batch["label"].flatten())
         torch.autograd.backward(loss)  # averages the gradients of all ranks
         optimizer.step()
         losses.append(loss.item())
-        chunks.update(batch["info"][:, Info.CHUNK].tolist())
-        labels.update(batch["label"].flatten().tolist())
-    return {"losses": losses, "chunks": sorted(chunks), "labels": dict(sorted(labels.items()))}
+        chunks, labels = batch["info"][:, Info.CHUNK].tolist(), batch["label"].flatten().tolist()
+        labels_of_chunks.update(zip(chunks, labels, strict=True))
+    return {"losses": losses, "labels_of_chunks": labels_of_chunks}
 
 
 def save(

@@ -16,6 +16,7 @@ from pydmed_dali.slide.tissue_slides import write_tissue_slide
 
 CHECKOUT = Path(__file__).parents[2]
 TISSUES = ("fat", "gland", "tumor")
+EPOCHS = 2
 SLIDES = 3  # of each tissue, so the epoch's nine visits are no multiple of the ranks
 
 Reports = dict[tuple[int, int], dict[str, Any]]
@@ -55,28 +56,28 @@ def train(slides: Path, run: Path, epochs: int) -> Reports:
 
 @pytest.fixture(scope="module")
 def whole(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Reports:
-    return train(slides, tmp_path_factory.mktemp("whole"), 3)
+    return train(slides, tmp_path_factory.mktemp("whole"), EPOCHS)
 
 
 def test_ranks_end_each_epoch_together(whole: Reports) -> None:
-    assert sorted(whole) == [(rank, epoch) for rank in range(2) for epoch in range(3)]
+    assert sorted(whole) == [(rank, epoch) for rank in range(2) for epoch in range(EPOCHS)]
     # 9 visits x 32 crops, of two ranks, in batches of 16
     assert {len(report["losses"]) for report in whole.values()} == {9}
 
 
 def test_ranks_read_disjoint_chunks_and_get_their_share_of_every_label(whole: Reports) -> None:
-    chunks = [{c for e in range(3) for c in whole[rank, e]["chunks"]} for rank in range(2)]
-    assert chunks[0] and not chunks[0] & chunks[1]
-    for rank in range(2):
-        shares = [
-            sum(whole[rank, epoch]["labels"].get(str(label), 0) for epoch in range(3))
-            for label in range(len(TISSUES))
-        ]
-        assert sum(shares) == 3 * 9 * 16
-        # a visit more or less per label and pass, of 32 crops
-        assert max(shares) - min(shares) <= 3 * 32
+    labels: list[dict[int, int]] = [{}, {}]
+    for (rank, _), report in whole.items():
+        labels[rank] |= {int(chunk): label for chunk, label in report["labels_of_chunks"].items()}
+    assert not set(labels[0]) & set(labels[1])
+    visits = len(TISSUES) * SLIDES
+    first_pass = [[seen[c] for c in sorted(seen) if c < visits] for seen in labels]
+    assert sum(map(len, first_pass)) == visits, "every patient was visited, by one rank"
+    for label in range(len(TISSUES)):
+        shares = [seen.count(label) for seen in first_pass]
+        assert sorted(shares) == [SLIDES // 2, SLIDES - SLIDES // 2]
 
 
 def test_a_resumed_run_goes_on_exactly(whole: Reports, slides: Path, tmp_path: Path) -> None:
     assert len(train(slides, tmp_path, 1)) == 2
-    assert train(slides, tmp_path, 3) == whole
+    assert train(slides, tmp_path, EPOCHS) == whole
