@@ -76,3 +76,17 @@ def test_all_views_show_the_crop_that_info_names(tmp_path: Path) -> None:
 def test_the_seed_decides_the_views(dataset: Dataset, views: dict[str, torch.Tensor]) -> None:
     again = first_views(dataset)
     assert all(torch.equal(again[name], views[name]) for name in OUTPUTS)
+
+
+def test_a_resumed_run_gives_the_views_that_would_have_come(dataset: Dataset) -> None:
+    with BigChunkSource(dataset, **OPTIONS) as source:
+        loader = SmallChunkIterator(self_supervised(source), OUTPUTS, batches_per_epoch=2)
+        batches = iter(loader)
+        next(batches)
+        state = loader.state_dict()
+        expected = {name: tensor.clone() for name, tensor in next(batches).items()}
+    with BigChunkSource(dataset, **OPTIONS) as source:
+        loader = SmallChunkIterator(self_supervised(source), OUTPUTS, batches_per_epoch=2)
+        loader.load_state_dict(state)
+        resumed = next(iter(loader))
+    assert all(torch.equal(resumed[name], expected[name]) for name in OUTPUTS)
