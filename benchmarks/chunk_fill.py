@@ -24,7 +24,7 @@ from benchmarks.machine import headline
 from benchmarks.slides import slides_in
 from pydmed_dali import Dataset, Point, Size
 from pydmed_dali.slide.cache import Cache
-from pydmed_dali.slide.jpeg_tiles import decode_jpeg
+from pydmed_dali.slide.jpeg_tiles import JpegTiles
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.protocol import Slide
@@ -67,17 +67,17 @@ class Decoder:
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         self._tiles = [tile for chunk in chunks for tile in _tiles(*chunk)]
-        self._same = scratch(self._tiles[0][3])
+        self._same = scratch(self._tiles[0][2])
 
     def into_the_same_memory(self) -> None:
         """Each tile over the last one."""
-        for data, tables, space, _ in self._tiles:
-            decode_jpeg(data, tables, space, self._same)
+        for data, decoder, _ in self._tiles:
+            decoder.decode(data, self._same)
 
     def into_new_memory(self) -> None:
         """Each tile into memory of its own."""
-        for data, tables, space, tile in self._tiles:
-            decode_jpeg(data, tables, space, scratch(tile))
+        for data, decoder, tile in self._tiles:
+            decoder.decode(data, scratch(tile))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -120,10 +120,12 @@ def _take_turns(works: dict[str, Callable[[], None]], rounds: int) -> dict[str, 
     return found
 
 
-def _tiles(path: Path, origin: Point) -> Iterator[tuple[bytes, bytes | None, str, Size]]:
-    """The coded tiles of a chunk."""
+def _tiles(path: Path, origin: Point) -> Iterator[tuple[bytes, JpegTiles, Size]]:
+    """The coded tiles of a chunk, each with what decodes it and its extent."""
     with tifffile.TiffFile(path) as file:
         page = _page(file)
+        space = "RGB" if page.photometric == tifffile.PHOTOMETRIC.RGB else "YCBCR"
+        decoder = JpegTiles(page.jpegtables, space)
         columns = -(-page.imagewidth // page.tilewidth)
         right = min(origin.x + CHUNK, page.imagewidth)
         bottom = min(origin.y + CHUNK, page.imagelength)
@@ -132,8 +134,7 @@ def _tiles(path: Path, origin: Point) -> Iterator[tuple[bytes, bytes | None, str
                 number = row * columns + column
                 file.filehandle.seek(page.dataoffsets[number])
                 data = file.filehandle.read(page.databytecounts[number])
-                space = "RGB" if page.photometric == tifffile.PHOTOMETRIC.RGB else "YCBCR"
-                yield data, page.jpegtables, space, Size(page.tilewidth, page.tilelength)
+                yield data, decoder, Size(page.tilewidth, page.tilelength)
 
 
 def _page(file: tifffile.TiffFile) -> tifffile.TiffPage:

@@ -41,7 +41,7 @@ class Engine:
     ) -> None:
         self._options = options
         pickle_loader(loader)
-        sampler = Sampler(dataset, options.seed, options.rank, options.world_size)
+        sampler = Sampler(dataset, options.seed, options.rank, options.world_size, options.balance)
         self.visits_per_pass = sampler.visits_per_pass
         self.window = Window.of(
             options.resident, options.crops_per_chunk, options.batch_size, self._chunks()

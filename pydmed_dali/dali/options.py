@@ -26,6 +26,7 @@ class Options:
     crops_per_chunk: int
     num_workers: int
     seed: int
+    balance: str
     passes: int | None
     rank: int
     world_size: int
@@ -54,6 +55,8 @@ class Options:
                 f"indices hold less than 2^31 = {_MOST_ELEMENTS:,}: lower chunk_size (26754 is the "
                 "largest square)"
             )
+        if self.balance not in ("patient", "label"):
+            raise OptionError(f"balance must be 'patient' or 'label', not {self.balance!r}")
         if self.on_error not in ("skip", "raise"):
             raise OptionError(f"on_error must be 'skip' or 'raise', not {self.on_error!r}")
         if not _is_positive(self.read_timeout):

@@ -81,6 +81,8 @@ class BigChunkSource:
             cores, at most 8.
         seed: with the dataset, decides every crop. Timing and `num_workers` decide nothing, but
             for when a slide that kills or blocks its readers is given up.
+        balance: `patient` visits every patient equally often, so that a label comes as often as it
+            has patients; `label` visits every label equally often, and within it every patient.
         passes: None for an endless source (training); 1 for a finite one that visits every patient
             once, then ends with StopIteration and can be run again (validation); n for n visits.
             Finite sources of several ranks may differ by some batches in length.
@@ -114,6 +116,7 @@ class BigChunkSource:
         crops_per_chunk: int = 512,
         num_workers: int | None = None,
         seed: int = 0,
+        balance: str = "patient",
         passes: int | None = None,
         rank: int = 0,
         world_size: int = 1,
@@ -145,6 +148,7 @@ class BigChunkSource:
             crops_per_chunk=crops_per_chunk,
             num_workers=num_workers,
             seed=seed,
+            balance=balance,
             passes=passes,
             rank=rank,
             world_size=world_size,

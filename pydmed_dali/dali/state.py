@@ -25,6 +25,7 @@ _DECISIVE = (
     "resident",
     "crops_per_chunk",
     "seed",
+    "balance",
     "passes",
     "rank",
     "world_size",

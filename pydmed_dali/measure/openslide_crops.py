@@ -17,11 +17,12 @@ _ENDLESS = 10**9
 class OpenSlideCrops(Dataset[torch.Tensor]):
     """Crops, (height, width, 3) uint8, of random slides at random places of level 0.
 
-    One OpenSlide read a crop; a worker keeps every slide open that it has read from.
+    One OpenSlide read a crop; a worker keeps every slide open that it has read from. A slide that
+    cannot be read is left out from then on; the last one's error is raised.
     """
 
     def __init__(self, paths: list[Path], crop: Size) -> None:
-        self._paths, self._crop = paths, crop
+        self._paths, self._crop = list(paths), crop
         self._slides: dict[Path, openslide.OpenSlide] = {}
 
     def __len__(self) -> int:
@@ -29,7 +30,16 @@ class OpenSlideCrops(Dataset[torch.Tensor]):
 
     def __getitem__(self, index: int) -> torch.Tensor:
         rng = np.random.default_rng(index)
-        path = self._paths[int(rng.integers(len(self._paths)))]
+        while True:
+            path = self._paths[int(rng.integers(len(self._paths)))]
+            try:
+                return self._read(path, rng)
+            except (openslide.OpenSlideError, OSError):
+                self._paths.remove(path)
+                if not self._paths:
+                    raise
+
+    def _read(self, path: Path, rng: np.random.Generator) -> torch.Tensor:
         slide = self._slides.get(path) or openslide.OpenSlide(path)
         self._slides[path] = slide
         sides = zip(slide.dimensions, (self._crop.width, self._crop.height), strict=True)

@@ -69,15 +69,21 @@ def _touched(
 def _rectangles(touched: NDArray[np.bool_]) -> Iterator[tuple[int, int, int, int]]:
     """(top, bottom, left, right) of runs in a row, joined downwards where the next row's agree."""
     begun: dict[tuple[int, int], int] = {}
-    for row in range(len(touched) + 1):
-        runs = set(_runs(touched[row])) if row < len(touched) else set()
+    for row, runs in enumerate([*_runs(touched), set()]):
         for run in [run for run in begun if run not in runs]:
             yield begun.pop(run), row, *run
         for run in runs - begun.keys():
             begun[run] = row
 
 
-def _runs(row: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """(first, behind the last) of each run of True."""
-    edges = np.flatnonzero(np.diff(row, prepend=False, append=False))
-    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+def _runs(touched: NDArray[np.bool_]) -> list[set[tuple[int, int]]]:
+    """For each row, (first, behind the last) of each run of True."""
+    bits = np.zeros((len(touched), touched.shape[1] + 2), np.int8)
+    bits[:, 1:-1] = touched
+    rows, edges = np.nonzero(bits[:, 1:] - bits[:, :-1])
+    runs: list[set[tuple[int, int]]] = [set() for _ in touched]
+    for row, first, end in zip(
+        rows[::2].tolist(), edges[::2].tolist(), edges[1::2].tolist(), strict=True
+    ):
+        runs[row].add((first, end))
+    return runs

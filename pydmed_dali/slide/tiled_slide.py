@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from pydmed_dali.errors import SlideReadError
 from pydmed_dali.geometry import Point, Region, Size
-from pydmed_dali.slide.jpeg_tiles import DECODER, decode_jpeg
+from pydmed_dali.slide.jpeg_tiles import DECODER, JpegTiles
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.protocol import Pixels, SlideFacts
 from pydmed_dali.slide.tiff_index import TiledLevel
@@ -67,6 +68,7 @@ class TiledSlide:
         self._path = path
         self._facts = replace(facts, reader=READER, shifted_levels=frozenset())
         self._levels = levels
+        self._decoders = [_decoder(level) for level in levels]
         self._scratches: dict[Size, Pixels] = {}
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -98,7 +100,7 @@ class TiledSlide:
         if not inside.size.area:
             return
         target = out[Region(_less(inside.location, place), inside.size).slices]
-        self._read_tiles(tiles, inside, target)
+        self._read_tiles(level, inside, target)
 
     def close(self) -> None:
         """Release the file."""
@@ -106,19 +108,20 @@ class TiledSlide:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _read_tiles(self, tiles: TiledLevel, region: Region, out: Pixels) -> None:
+    def _read_tiles(self, level: int, region: Region, out: Pixels) -> None:
         """Fill `out` with `region` (the level's pixels), which lies inside the level."""
+        tiles, decode = self._levels[level], self._decoders[level]
         x, y, tile = region.location.x, region.location.y, tiles.tile
         first, last = x // tile.width, (x + region.size.width - 1) // tile.width
         rows = range(y // tile.height, (y + region.size.height - 1) // tile.height + 1)
         runs = [_Run.of(tiles, row * tiles.columns + first, last - first + 1) for row in rows]
         for run in runs:
             self._announce(run)
-        lines = out.reshape(out.shape[0], -1, copy=False)
+        lines, pixels = out.reshape(out.shape[0], -1, copy=False), self._scratch(tile)
         for row, run in zip(rows, runs, strict=True):
             for column, data in enumerate(self._fetch(run), first):
-                corner = Point(column * tile.width - x, row * tile.height - y)
-                _place(self._decode(tiles, data), corner, lines)
+                decode(data, pixels)
+                _place(pixels, Point(column * tile.width - x, row * tile.height - y), lines)
 
     def _announce(self, run: _Run) -> None:
         """Have the kernel fetch a run of tiles: one call a row instead of a wait for each tile."""
@@ -144,16 +147,11 @@ class TiledSlide:
             count, offset = count - len(piece), offset + len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _decode(self, tiles: TiledLevel, data: bytes) -> Pixels:
-        """One tile, (tile height, tile width, 3), in memory that the next call writes to again."""
-        out = self._scratches.get(tiles.tile)
-        if out is None:
-            out = self._scratches[tiles.tile] = scratch(tiles.tile)
-        if tiles.jpeg_space is None:
-            imagecodecs.jpeg2k_decode(data, out=out)
-        else:
-            decode_jpeg(data, tiles.jpeg_tables, tiles.jpeg_space, out)
-        return out
+    def _scratch(self, tile: Size) -> Pixels:
+        """Memory for one decoded tile, which the next one is decoded into again."""
+        if tile not in self._scratches:
+            self._scratches[tile] = scratch(tile)
+        return self._scratches[tile]
 
     def _leave_to_openslide(
         self, out: Pixels, location: Point, level: int, error: Exception
@@ -173,6 +171,13 @@ class TiledSlide:
             reference.read_into(out, location, level)
         finally:
             reference.close()
+
+
+def _decoder(level: TiledLevel) -> Callable[[bytes, Pixels], object]:
+    """What decodes a tile of the level into memory of the tile's size."""
+    if level.jpeg_space is not None:
+        return JpegTiles(level.jpeg_tables, level.jpeg_space).decode
+    return lambda data, out: imagecodecs.jpeg2k_decode(data, out=out)
 
 
 def _cut(place: Point, size: Size, dimensions: Size) -> Region:

@@ -66,6 +66,7 @@ BAD_OPTIONS = [
     ({"passes": 0}, "passes must be None"),
     ({"rank": 2, "world_size": 2}, "rank=2 does not exist among world_size=2"),
     ({"passes": 1, "rank": 6, "world_size": 9}, "rank 6 of 9 has no BigChunk to visit"),
+    ({"balance": "class"}, "balance must be 'patient' or 'label'"),
     ({"on_error": "ignore"}, "on_error must be 'skip' or 'raise'"),
     ({"read_timeout": 0}, "read_timeout must be positive"),
     ({"read_timeout": "5"}, "read_timeout must be positive seconds, not '5'"),

@@ -190,6 +190,22 @@ def test_a_damaged_tile_is_an_error_as_it_is_with_openslide(tmp_path: Path) -> N
     slide.close()
 
 
+@pytest.mark.parametrize("coding", [c for c in CODINGS if c.kind == "jpeg"], ids=str)
+def test_a_jpeg_tile_that_ends_too_early_is_an_error(tmp_path: Path, coding: Coding) -> None:
+    """libjpeg only warns of it and puts grey in place of what is missing; OpenSlide does not."""
+    path = write_tiled(tmp_path / "s.svs", SIZE, coding)
+    offset, count = _tile_place(path, 0)  # the longest and the last are tried at the opening
+    with path.open("r+b") as file:
+        file.seek(offset + count * 3 // 4)
+        file.write(b"\xff\xd9" + b"\0" * (count - count * 3 // 4 - 2))
+    slide = open_slide(path, NO_CACHE)
+    assert isinstance(slide, TiledSlide)
+    out = np.empty((64, 64, 3), np.uint8)
+    with pytest.raises(SlideReadError, match="Corrupt JPEG data"):
+        slide.read_into(out, Point(0, 0), 0)
+    slide.close()
+
+
 def test_a_damaged_tile_that_is_tried_at_the_opening_spoils_no_other(tmp_path: Path) -> None:
     """OpenSlide refuses every read after one that failed, unless the slide is opened anew."""
     path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
