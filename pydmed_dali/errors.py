@@ -29,6 +29,10 @@ the only argument (which pickles as it is).
 class PydmedError(Exception):
     """Base of every error raised on purpose by this package."""
 
+    ag_pass_through = True
+    """Has DALI leave the error as it is: in a pipeline with conditionals it would otherwise raise a
+    StagingError of its own instead, which no `except` of ours or the user's knows."""
+
 
 class OptionError(PydmedError, ValueError):
     """An option is out of its range; the message says which range and what was given."""

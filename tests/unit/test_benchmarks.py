@@ -70,3 +70,9 @@ def test_a_peer_that_is_not_installed_is_named(slides: Path) -> None:
 def test_filling_a_chunk(slides: Path) -> None:
     out = run("chunk_fill", "--slides", str(slides), "--chunks", "1", "--rounds", "1")
     assert len(re.findall(r"\| \d+% \|", out)) == 4
+
+
+def test_augmentation(slides: Path) -> None:
+    small = ["--batch-size", "8", "--rounds", "1", "--batches", "1"]
+    out = run("augmentation", "--slides", str(slides), *small)
+    assert len(re.findall(r"\| [\d,]+ \| [\d,]+-[\d,]+ \| [\d.]+x \|", out)) == 11

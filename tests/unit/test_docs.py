@@ -1,8 +1,10 @@
-"""The code blocks of the documentation run as they stand."""
+"""The code blocks of the documentation run as they stand, and quoted messages are the code's."""
 
 from __future__ import annotations
 
+import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from pydmed_dali import Size
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("datasets.md", "parity.md")
+PAGES = ("datasets.md", "parity.md", "pipelines.md", "training.md")
 
 
 def blocks(page: str) -> list[str]:
@@ -40,6 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "annotations" / "P10-a.geojson").write_text(text)
     for number, tissue in enumerate(("gland", "tumor")):
         write_tissue_slide(folder / f"{number}.svs", Size(2048, 2048), tissue=tissue, seed=1)
+        (folder / "tissue" / tissue).mkdir(parents=True)
+        (folder / "tissue" / tissue / "slide.svs").hardlink_to(folder / f"{number}.svs")
     (folder / "her2.csv").write_text("slide,HER2\n0.svs,0\n1.svs,3\n")
     return folder
 
@@ -66,3 +70,38 @@ def test_a_code_block_runs(block: str, folder: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def texts_of_the_code() -> str:
+    """Every string of the package, one a line; values that are put in are dots."""
+    lines = []
+    for folder, _, files in os.walk(DOCS.parent / "pydmed_dali", followlinks=True):
+        for file in files:
+            if file.endswith(".py"):
+                for node in ast.walk(ast.parse((Path(folder) / file).read_text())):
+                    if isinstance(node, ast.JoinedStr):
+                        lines.append("".join(map(text_of, node.values)))
+                    elif isinstance(node, ast.Constant):
+                        lines.append(text_of(node))
+    return "\n".join(lines)
+
+
+def text_of(node: ast.expr) -> str:
+    return str(node.value) if isinstance(node, ast.Constant) else "..."
+
+
+def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
+    page = (DOCS / "troubleshooting.md").read_text()
+    cells = re.findall(r"^\| (.*?) \|", page, re.MULTILINE)
+    quoted = [
+        text for cell in cells if "DALI:" not in cell for text in re.findall(r"`(.*?)`", cell)
+    ]
+    code = texts_of_the_code()
+    pieces = [
+        piece.strip(" :()")
+        for text in quoted
+        for piece in re.split(r"\.\.\.|%s", re.sub(r"^\w+Error:? ?", "", text))
+    ]
+    missing = [piece for piece in pieces if piece not in code]
+    assert missing == []
+    assert sum(len(piece) > 15 for piece in pieces) > 20
