@@ -25,7 +25,7 @@ def _staged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def torn_soon(source: BigChunkSource, depth: int) -> bool:
     batches = endless(source, depth)
-    return any(count(batches, 1) for _ in range(200))
+    return any(count(batches, 1) for _ in range(2000))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

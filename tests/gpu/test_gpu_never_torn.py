@@ -22,7 +22,8 @@ def open_source(place: dict[str, Any], depth: int, per_chunk: int = 16) -> BigCh
     """With 64 crops a chunk and six batches in flight reading is ahead, and errors show soonest."""
     return BigChunkSource(
         colour_dataset(40), chunk_size=CHUNK, crop_size=CROP, batch_size=64, resident=8,
-        crops_per_chunk=per_chunk, num_workers=2, prefetch_depth=depth, loader=ColourLoader(), **place,
+        crops_per_chunk=per_chunk, num_workers=2, prefetch_depth=depth,
+        loader=ColourLoader(), **place,
     )  # fmt: skip
 
 
