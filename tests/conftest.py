@@ -13,7 +13,6 @@ import pytest
 from hypothesis import settings
 
 from pydmed_dali import Dataset, Size
-from pydmed_dali.dali.device import gpu_count
 from pydmed_dali.slide.cache import VARIABLE
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 
@@ -28,10 +27,14 @@ COORDINATE_SIZE = Size(1536, 1280)
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a GPU where there is none, with that reason."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    from pydmed_dali.dali.device import gpu_count  # imports DALI, which most tests do not need
+
     if not gpu_count():
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="no CUDA GPU that DALI can use"))
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA GPU that DALI can use"))
 
 
 @pytest.fixture(autouse=True)

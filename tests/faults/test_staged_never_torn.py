@@ -12,6 +12,7 @@ from pydmed_dali.dali.residency import RINGS
 from pydmed_dali.loader.staging import StagedPool
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.plan.window import Window
+from tests.faults.colours import CHUNK, CROP, ColourLoader, colour_dataset
 from tests.faults.test_never_torn import CROPS_EACH, count, endless, open_source, torn
 from tests.staged_host import ThreadTicket, staged_host_ring
 from tests.support import NAMES
@@ -24,7 +25,7 @@ def _staged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def torn_soon(source: BigChunkSource, depth: int) -> bool:
     batches = endless(source, depth)
-    return any(count(batches, 1) for _ in range(200))
+    return any(count(batches, 1) for _ in range(2000))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -55,8 +56,21 @@ def test_a_chunk_that_is_ready_before_its_copy_is_noticed(monkeypatch: pytest.Mo
         assert torn_soon(source, 2)
 
 
-def test_a_lease_shorter_by_one_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    rule = Window.oldest_in_use
-    monkeypatch.setattr(Window, "oldest_in_use", lambda w, call, depth: rule(w, call, depth - 1))
-    with open_source(2) as source:
-        assert torn_soon(source, 2)
+def open_ahead() -> BigChunkSource:
+    """With one chunk a batch, so that reading is ahead, and six batches in flight: here a copy that
+    comes too early shows at once, though it begins later than a worker's own writing would."""
+    return BigChunkSource(
+        colour_dataset(40), chunk_size=CHUNK, crop_size=CROP, batch_size=64, resident=8,
+        crops_per_chunk=64, num_workers=2, prefetch_depth=6, loader=ColourLoader(),
+    )  # fmt: skip
+
+
+def test_a_source_whose_reading_is_ahead() -> None:
+    with open_ahead() as source:
+        assert count(endless(source, 6), CROPS_EACH) == 0
+
+
+def test_a_lease_that_is_too_short_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Window, "oldest_in_use", lambda w, call, depth: w.first_chunk(call))
+    with open_ahead() as source:
+        assert torn_soon(source, 6)

@@ -16,8 +16,9 @@ from pydmed_dali.geometry import Region
 from pydmed_dali.loader.staging import StagedPool
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from tests.faults.loaders import Misbehaving
 from tests.staged_host import ThreadCopier, ThreadTicket, staged_host_ring
-from tests.support import assert_coordinates, take
+from tests.support import SMALL_RUN, assert_coordinates, sum_up, take
 from tests.unit.dali.test_determinism import assert_same, run
 
 
@@ -49,6 +50,21 @@ def test_broken_slides_are_replaced_alike(
     plain = run(dataset, 40)
     monkeypatch.setitem(RINGS, "host", staged_host_ring)
     assert_same(plain, run(dataset, 40, num_workers=2))
+
+
+@pytest.mark.parametrize("deed", ["SIGKILL", "hang"])
+def test_a_worker_that_ends_while_it_reads_changes_nothing(
+    coordinates: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deed: str
+) -> None:
+    """Its staging slot is filled again by the next worker."""
+    options: dict[str, Any] = {**SMALL_RUN, "read_timeout": 1.0}
+    with BigChunkSource(coordinates, **options) as source:
+        plain = sum_up(take(source, 20))
+    monkeypatch.setitem(RINGS, "host", staged_host_ring)
+    loader = Misbehaving(tmp_path, deed, "reading")
+    with BigChunkSource(coordinates, **options, loader=loader) as source:
+        assert_same(plain, sum_up(take(source, 20)))
+        assert source.stats().worker_deaths == 1
 
 
 SHAPES = [
