@@ -29,7 +29,8 @@ from benchmarks.card import print_head, print_header, print_row
 from benchmarks.gpu_crop import make_slides
 from benchmarks.resnet50 import ResNet50
 from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator, pipeline_def
-from pydmed_dali.pipelines.classification import MEAN, STD, turn
+from pydmed_dali.pipelines.augment import turn
+from pydmed_dali.pipelines.classification import MEAN, STD
 
 Batch = tuple[Tensor, Tensor]
 
