@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 # A machine with other work to do makes examples slow, but nothing wrong.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+# A shell that starts pytest in the background has it, and what it starts, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SECONDS = 10.0
 _MAPPING = "memfd:pydmed-dali"
