@@ -30,6 +30,11 @@ class Bond:
         self.depth = deepest
         """The pipeline's prefetch depth."""
 
+    @property
+    def pipeline(self) -> Pipeline | None:
+        """The pipeline that is tied, as long as somebody holds it."""
+        return self._pipeline() if self._pipeline else None
+
     def tie(self, pipeline: Pipeline | None, is_used: bool) -> Pipeline:
         """Take `pipeline`, in whose definition this happens; `is_used` once batches were asked for.
 
@@ -73,7 +78,7 @@ class Bond:
 
         `begins_again` tells that the next batch is the first of another finite run.
         """
-        pipeline = self._pipeline() if self._pipeline else None
+        pipeline = self.pipeline
         if pipeline is None:
             return
         if begins_again and not pipeline.empty():

@@ -43,12 +43,12 @@ def pipeline_def(
                     f"{source!r}"
                 )
             chosen = {**source.pipeline_options, **options, **kwargs}
+            bound = source.bound_pipeline
             try:
                 pipeline: Pipeline = define(source, *args, **chosen)
-            except SourceError:
-                raise
             except BaseException:
-                source.unbind()  # so that a definition can be mended and tried again
+                if source.bound_pipeline is not bound:
+                    source.unbind()  # so that a definition can be mended and tried again
                 raise
             return pipeline
 

@@ -315,6 +315,11 @@ class BigChunkSource:
         """Number of the batch that DALI asks for next: ahead of what a training loop has."""
         return self._engine.window.place(self._engine.dealer.call)[1]
 
+    @property
+    def bound_pipeline(self) -> Pipeline | None:
+        """The pipeline that this source serves, as long as somebody holds it."""
+        return self._bond.pipeline
+
     def unbind(self) -> None:
         """Let go of a pipeline whose definition failed."""
         self._bond.untie()
