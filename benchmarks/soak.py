@@ -6,7 +6,8 @@
 regular times the processes are looked at: their memory (resident, proportional, and own: see
 `process_tree.Memory`) and their open file descriptors. The first tenth is left out: until then the
 ring's pages are touched for the first time. What is left is fitted by least squares. Ends with exit
-code 1, and says why, if anything grew.
+code 1, and says why, if anything grew: of memory 64 MB are allowed, because DALI holds one batch
+(39 MB) more at some times than at others. Over 5 million crops that is 13 bytes a crop.
 """
 
 from __future__ import annotations
@@ -238,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resident", type=int, default=16, help="resident BigChunks (16)")
     parser.add_argument("--crops-per-chunk", type=int, default=128, help="crops of each (128)")
     parser.add_argument("--workers", type=int, default=2, help="loader processes (2)")
-    parser.add_argument("--most-growth", type=float, default=16, help="MB that may be gained (16)")
+    parser.add_argument("--most-growth", type=float, default=64, help="MB that may be gained (64)")
     parser.add_argument("--json", type=Path, help="also write every look to this file")
     return parser
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import openslide
 from numpy.typing import NDArray
 
-_CELL = 32  # level-0 pixels per cell of the mask, about
-_COLOURED = 20  # grey levels between a pixel's strongest and weakest channel; glass is grey
+from pydmed_dali.slide.openslide_slide import OpenSlideSlide
+from pydmed_dali.slide.tissue_mask import compute_mask
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,10 @@ class TissueMask:
 
 
 def tissue_mask(path: Path) -> TissueMask:
-    """The tissue of an H&E slide: where an overview of it is coloured."""
-    with openslide.OpenSlide(path) as slide:
-        width, height = slide.dimensions
-        overview = slide.get_thumbnail((-(-width // _CELL), -(-height // _CELL)))
-    pixels = np.asarray(overview.convert("RGB")).astype(np.int16)
-    cells = pixels.max(axis=2) - pixels.min(axis=2) >= _COLOURED
-    rows, columns = cells.shape
-    return TissueMask(cells, (width / columns, height / rows))
+    """The tissue of a slide, as this project finds it: so that all draw from the same places."""
+    slide = OpenSlideSlide(path)
+    try:
+        mask = compute_mask(slide)
+    finally:
+        slide.close()
+    return TissueMask(mask.pixels, mask.pixel)

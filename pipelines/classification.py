@@ -1,4 +1,4 @@
-"""The usual augmentation for a classifier: mirrored, turned, and stained a little differently."""
+"""The usual augmentation for a classifier: turned, stained a little differently, coloured."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
 from pydmed_dali import BigChunkSource, pipeline_def
+from pydmed_dali.pipelines.augment import colour_jitter, stain_jitter, turn
 
 MEAN = (0.485, 0.456, 0.406)
 """Channel means of ImageNet, which most pretrained networks expect; in 0..1."""
@@ -19,41 +20,32 @@ def classification(
     augment: bool = True,
     mean: tuple[float, float, float] = MEAN,
     std: tuple[float, float, float] = STD,
+    stain: float = 0.0,
 ) -> tuple[DataNode, DataNode, DataNode]:
     """Give out image (N, 3, height, width) float32 normalised, label (N,) and info (N, columns).
 
-    With `augment`: one of the eight flips and quarter turns, each as likely, then brightness,
-    contrast, hue and saturation by small random amounts. Without: normalised only, for validation.
-    Crops must be square for the quarter turns.
+    With `augment`: one of the eight flips and quarter turns, each as likely, then other amounts of
+    stain by up to the part `stain` (0.15 is usual, 0 leaves them; see `stain_jitter`), then
+    brightness, contrast, hue and saturation by small random amounts. Without: normalised only, for
+    validation. Crops must be square for the quarter turns.
     """
     crops = source.small_chunks()
     image = crops.image
     if augment:
         image = turn(image)
-        image = fn.color_twist(
-            image,
-            brightness=fn.random.uniform(range=(0.9, 1.1)),
-            contrast=fn.random.uniform(range=(0.9, 1.1)),
-            hue=fn.random.uniform(range=(-8.0, 8.0)),
-            saturation=fn.random.uniform(range=(0.85, 1.15)),
-        )
-    image = fn.crop_mirror_normalize(
+        image = stain_jitter(image, stain)
+        image = colour_jitter(image)
+    return normalised(image, mean, std), crops.label, crops.info
+
+
+def normalised(
+    image: DataNode, mean: tuple[float, float, float] = MEAN, std: tuple[float, float, float] = STD
+) -> DataNode:
+    """(3, height, width) float32 of an image: less the `mean`, by `std`, both of 0..1."""
+    return fn.crop_mirror_normalize(
         image,
         dtype=types.FLOAT,
         output_layout="CHW",
         mean=[255 * value for value in mean],
         std=[255 * value for value in std],
     )
-    return image, crops.label, crops.info
-
-
-def turn(image: DataNode) -> DataNode:
-    """One of the eight flips and quarter turns of a square image, by conditionals of the caller."""
-    image = fn.flip(
-        image,
-        horizontal=fn.random.coin_flip(dtype=types.INT32),
-        vertical=fn.random.coin_flip(dtype=types.INT32),
-    )
-    if fn.random.coin_flip(dtype=types.BOOL):
-        image = fn.transpose(image, perm=[1, 0, 2], transpose_layout=False)
-    return image

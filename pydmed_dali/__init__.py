@@ -10,6 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pydmed_dali.annotation.annotation import Annotation, Annotations, require_classes
+    from pydmed_dali.annotation.mask import classes_at, rasterize
+    from pydmed_dali.annotation.reader import read_annotations
     from pydmed_dali.dali.info import Info, SmallChunk
     from pydmed_dali.dali.iterator import SmallChunkIterator
     from pydmed_dali.dali.pipeline import pipeline_def
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from pydmed_dali.slide.protocol import Slide, SlideFacts
 
 _HOMES = {
+    "Annotation": "annotation.annotation",
+    "Annotations": "annotation.annotation",
     "BigChunkLoader": "loader.big_chunk_loader",
     "BigChunkSource": "dali.source",
     "Dataset": "dataset",
@@ -38,10 +43,16 @@ _HOMES = {
     "SmallChunk": "dali.info",
     "SmallChunkIterator": "dali.iterator",
     "Stats": "loader.statistics",
+    "classes_at": "annotation.mask",
     "pipeline_def": "dali.pipeline",
+    "rasterize": "annotation.mask",
+    "read_annotations": "annotation.reader",
+    "require_classes": "annotation.annotation",
 }
 
 __all__ = [
+    "Annotation",
+    "Annotations",
     "BigChunkLoader",
     "BigChunkSource",
     "Dataset",
@@ -57,7 +68,11 @@ __all__ = [
     "SmallChunk",
     "SmallChunkIterator",
     "Stats",
+    "classes_at",
     "pipeline_def",
+    "rasterize",
+    "read_annotations",
+    "require_classes",
 ]
 
 __version__ = "0.1.0"

@@ -25,6 +25,10 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on standard output.")]
 
+Level = Annotated[int | None, typer.Option(min=0, help="The level to read, by default 0.")]
+Mpp = Annotated[float | None, typer.Option(help="Micrometres per pixel to read at, not a level.")]
+MinTissue = Annotated[float | None, typer.Option(help="Part of each crop that must be tissue.")]
+
 
 def main() -> None:
     """Run the command line. Exit codes: 1 after an error, 2 for wrong use, 130 after Ctrl-C."""
@@ -137,7 +141,65 @@ def inspect(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def preview(
+    slides: Annotated[Path, typer.Argument(help="A slide file, or a folder that holds slides.")],
+    out: Annotated[Path, typer.Option(help="The folder for the pictures, one a slide.")] = Path(
+        "preview"
+    ),
+    min_tissue: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Part of a crop that must be tissue; 0: whole slide."),
+    ] = 0.5,
+    masks: Annotated[
+        Path | None, typer.Option(help="A folder of masks of your own, named as the slides.")
+    ] = None,
+    level: Annotated[
+        int | None, typer.Option(min=0, help="The level to read. By default 0.")
+    ] = None,
+    mpp: Annotated[
+        float | None, typer.Option(help="Micrometres per pixel to read at, instead of a level.")
+    ] = None,
+    chunk_size: Annotated[int, typer.Option(min=1, help="Side of a BigChunk, in pixels.")] = 4096,
+    crop_size: Annotated[int, typer.Option(min=1, help="Side of a SmallChunk, in pixels.")] = 224,
+    chunks: Annotated[
+        int, typer.Option(min=1, max=12, help="BigChunks of each slide to show.")
+    ] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="As of the source.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw slides with their tissue and with the crops that a source would take of them.
+
+    The options are those of BigChunkSource, and the BigChunks and SmallChunks are those that a
+    source over the same slides begins with, in that order. The exit code is 1 if no slide can be
+    read.
+    """
+    from rich.console import Console
+
+    from pydmed_dali.cli_preview import dataset_of, make_wishes, preview_slides, show_preview
+
+    dataset = dataset_of(slides)
+    wishes = make_wishes(
+        dataset, min_tissue, masks, level, mpp, chunk_size, crop_size, chunks, seed
+    )
+    previews = []
+    for preview in preview_slides(dataset, wishes, out):
+        previews.append(preview)
+        if not as_json:
+            show_preview(Console(), preview)
+    if as_json:
+        typer.echo(json.dumps({"slides": [preview.as_dict() for preview in previews]}))
+    if all(preview.problem is not None for preview in previews):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    as_json: Json = False,
+    gpu_test: Annotated[
+        bool,
+        typer.Option("--gpu-test", help="Also try each residency on the GPU, pixel by pixel."),
+    ] = False,
+) -> None:
     """Check this machine: libraries, GPU, cores, memory, and a worker and pipeline at work.
 
     The exit code is 1 if something that is needed does not work; no GPU is not an error.
@@ -146,10 +208,93 @@ def doctor(as_json: Json = False) -> None:
 
     from pydmed_dali.cli_doctor import as_dict, examine, is_well, show_checks
 
-    checks = examine()
+    checks = examine(gpu_test)
     if as_json:
         typer.echo(json.dumps(as_dict(checks)))
     else:
         show_checks(Console(), checks)
     if not is_well(checks):
         raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    slides: Annotated[
+        Path | None,
+        typer.Argument(help="The folder of your slides; without it, typical figures are used."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="SmallChunks in a batch.")] = 256,
+    crop_size: Annotated[int, typer.Option(min=1, help="Side of a SmallChunk, in pixels.")] = 224,
+    level: Level = None,
+    mpp: Mpp = None,
+    min_tissue: MinTissue = None,
+    memory: Annotated[
+        float | None, typer.Option(min=0.01, help="GiB for the ring; by default half of the free.")
+    ] = None,
+    crops_per_second: Annotated[
+        float | None, typer.Option(min=1, help="The speed you need; by default near the highest.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Length of each of two timed runs.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Say which options to use for your slides, and what speed and diversity to expect.
+
+    Opens some of the slides and times two short runs over all of them.
+    """
+    from rich.console import Console
+
+    from pydmed_dali import cli_plan
+    from pydmed_dali.geometry import Size
+
+    wishes = cli_plan.usual_wishes(Size(crop_size, crop_size), batch_size, memory, crops_per_second)
+    scale = cli_plan.Scale(level, mpp, min_tissue)
+    if slides is None:
+        study = cli_plan.typical_study()
+    else:
+        study = cli_plan.study_slides(slides, wishes, scale, seconds)
+    advice = cli_plan.plan_options(study, wishes)
+    if as_json:
+        typer.echo(json.dumps(cli_plan.as_dict(study, wishes, advice, scale)))
+    else:
+        cli_plan.show_plan(Console(), study, wishes, advice, scale)
+
+
+@app.command()
+def bench(
+    slides: Annotated[Path, typer.Argument(help="The folder of your slides.")],
+    batch_size: Annotated[int, typer.Option(min=1, help="SmallChunks in a batch.")] = 256,
+    crop_size: Annotated[int, typer.Option(min=1, help="Side of a SmallChunk, in pixels.")] = 224,
+    chunk_size: Annotated[int, typer.Option(min=1, help="Side of a BigChunk, in pixels.")] = 4096,
+    resident: Annotated[int, typer.Option(min=1, help="BigChunks resident.")] = 16,
+    crops_per_chunk: Annotated[int, typer.Option(min=1, help="Crops of each BigChunk.")] = 512,
+    num_workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of each loader. By default one a core.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of each timed run.")] = 6,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each loader; they take turns.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Compare this library with a DataLoader over OpenSlide, on your slides, in about a minute.
+
+    Both read level 0 with equally many processes; the figures are medians.
+    """
+    from rich.console import Console
+
+    from pydmed_dali import cli_bench
+    from pydmed_dali.dali.device import core_count
+
+    options = {
+        "chunk_size": chunk_size,
+        "crop_size": crop_size,
+        "batch_size": batch_size,
+        "resident": resident,
+        "crops_per_chunk": crops_per_chunk,
+        "num_workers": num_workers or core_count(),
+        "device": device,
+    }
+    found = cli_bench.run_bench(slides, options, seconds, rounds)
+    if as_json:
+        typer.echo(json.dumps(cli_bench.as_dict(found)))
+    else:
+        cli_bench.show_bench(Console(), found)

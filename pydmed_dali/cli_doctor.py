@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pydmed_dali import __version__
-
-Status = Literal["ok", "warning", "failed", "skipped"]
+from pydmed_dali.cli_check import Check
+from pydmed_dali.cli_cuda import cuda_check, gpu_trials
 
 _NOT_TRIED = "not tried, since an import failed"
 _GIB = 2**30
@@ -31,18 +31,6 @@ _MARKS = {
     "failed": "[red]✗[/]",
     "skipped": "[dim]-[/]",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at."""
-
-    name: str
-    status: Status
-    """`failed` is needed and broken; `warning` is worth knowing; `skipped` could not be tried."""
-    found: str
-    remedy: str | None = None
-    """What to do, for what is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +51,7 @@ _PACKAGES = (
     ),
     Package("tifffile", "tifffile", "pip install --force-reinstall tifffile"),
     Package("imagecodecs", "imagecodecs", "pip install --force-reinstall imagecodecs"),
+    Package("simplejpeg", "simplejpeg", "pip install --force-reinstall simplejpeg"),
     Package("PIL", "pillow", "pip install --force-reinstall pillow"),
     Package("cloudpickle", "cloudpickle", "pip install --force-reinstall cloudpickle"),
     Package("psutil", "psutil", "pip install --force-reinstall psutil"),
@@ -77,8 +66,11 @@ _PACKAGES = (
 _CUPY = Package("cupy", "cupy-cuda12x", "pip install --force-reinstall cupy-cuda12x")
 
 
-def examine() -> list[Check]:
-    """Look at everything, in the order in which it is shown; every check is guarded."""
+def examine(gpu_test: bool = False) -> list[Check]:
+    """Look at everything, in the order in which it is shown; every check is guarded.
+
+    `gpu_test` tries each residency on the GPU besides.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the libraries, when they are imported
         packages = [_package(package) for package in _PACKAGES]
@@ -91,8 +83,10 @@ def examine() -> list[Check]:
             _openslide_library(),
             _cupy(gpus),
             *(_gpu(gpus) if works else [Check("GPU", "skipped", _NOT_TRIED)]),
+            cuda_check(gpus),
             *_machine(),
             *_trials(works, gpus),
+            *(gpu_trials(gpus) if gpu_test else ()),
         ]
 
 

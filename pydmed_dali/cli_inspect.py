@@ -13,12 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from pydmed_dali.dataset import Dataset
-from pydmed_dali.errors import PydmedError
+from pydmed_dali.errors import PydmedError, SlideReadError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.loader.tissue import find_mask
+from pydmed_dali.slide.cache import Cache, cache_folder
 from pydmed_dali.slide.protocol import Slide, SlideFacts
+from pydmed_dali.slide.tissue_mask import mask_size, overview_level
 
 _PROBE = 64  # side in pixels of the region that must be readable
+_MOST_READ = 200_000_000  # pixels that are read for the tissue: some seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +34,17 @@ class Inspection:
     """None where the slide cannot be opened."""
     problem: str | None
     """Why the slide cannot be opened or read; None for a good one."""
+    tissue: float | None
+    """Part of the slide that is tissue by the computed mask; None where that takes too long, since
+    there is no coarse level to see it on, or cannot be computed."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; sizes are [width, height] in pixels of their level."""
         told = {"path": str(self.path), "readable": self.problem is None, "reason": self.problem}
-        return told if self.facts is None else {**told, **_facts_as_dict(self.facts)}
+        if self.facts is None:
+            return told
+        tissue = None if self.tissue is None else round(self.tissue, 4)
+        return {**told, **_facts_as_dict(self.facts), "tissue": tissue}
 
 
 def inspect_slides(paths: Iterable[Path]) -> list[Inspection]:
@@ -48,17 +58,20 @@ def inspect_slides(paths: Iterable[Path]) -> list[Inspection]:
 
 def inspect_slide(path: Path) -> Inspection:
     """Open one slide and read a small region of it."""
-    facts = None
+    facts = tissue = None
     try:
         slide = BigChunkLoader().open_slide(path)
         try:
             facts = slide.facts
             _read_probe(slide)
+            tissue = _tissue(path, slide)
         finally:
             slide.close()
     except PydmedError as error:
-        return Inspection(path, facts, str(error))
-    return Inspection(path, facts, None)
+        return Inspection(path, facts, str(error), None)
+    except Exception as error:
+        return Inspection(path, facts, f"{path}: {error!r}", None)
+    return Inspection(path, facts, None, tissue)
 
 
 def show_inspections(console: Console, inspections: Iterable[Inspection]) -> None:
@@ -86,11 +99,23 @@ def _read_probe(slide: Slide) -> None:
     slide.read_into(pixels, centre, 0)
 
 
+def _tissue(path: Path, slide: Slide) -> float | None:
+    facts = slide.facts
+    level = overview_level(facts, mask_size(facts))
+    if facts.level_dimensions[level].area > _MOST_READ:
+        return None
+    try:
+        return find_mask(path, slide, None, Cache(cache_folder(None))).share
+    except SlideReadError:
+        return None
+
+
 def _facts_as_dict(facts: SlideFacts) -> dict[str, Any]:
     levels = zip(facts.level_dimensions, facts.level_downsamples, facts.tile_sizes, strict=True)
     return {
         "vendor": facts.vendor,
         "reader": facts.reader,
+        "reader_reason": facts.reader_reason,
         "dimensions": _pair(facts.dimensions),
         "levels": [
             {"dimensions": _pair(size), "downsample": downsample, "tile": _pair(tile)}
@@ -114,13 +139,15 @@ def _table(inspection: Inspection) -> Table:
         table.add_row("reason", Text(inspection.problem, style="red"))
     for name, value in _rows(inspection.facts) if inspection.facts else ():
         table.add_row(name, Text(value))
+    if inspection.tissue is not None:
+        table.add_row("tissue", Text(f"{inspection.tissue:.1%} of the slide"))
     return table
 
 
 def _rows(facts: SlideFacts) -> Iterator[tuple[str, str]]:
     """What a reader of the table is told of a slide that opened."""
     yield "vendor", facts.vendor
-    yield "reader", facts.reader
+    yield "reader", f"{facts.reader}: {facts.reader_reason}"
     yield "dimensions", f"{facts.dimensions} pixels"
     for level, size in enumerate(facts.level_dimensions):
         tile = facts.tile_sizes[level]

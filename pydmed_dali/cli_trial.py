@@ -16,7 +16,7 @@ from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
 
 
-def run_trial(device: str) -> str:
+def run_trial(device: str, residency: str = "auto") -> str:
     """Read a slide in a worker, crop it in a pipeline, compare every pixel; say how it went.
 
     Takes a few seconds. Raises whatever fails, and `SourceError` where the pixels are wrong.
@@ -34,6 +34,7 @@ def run_trial(device: str) -> str:
             num_workers=1,
             passes=4,
             device=device,
+            residency=residency,
             on_error="raise",
         ) as source:
             crops = sum(

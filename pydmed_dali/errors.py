@@ -6,12 +6,15 @@ against the builtin keeps working.
     PydmedError
     ├── OptionError (ValueError)              an option of a source or command is out of its range
     ├── DatasetError (ValueError)             a dataset that cannot be used: empty, labels missing
+    ├── AnnotationError (ValueError)          an annotation file that cannot be used, or of no use
     ├── StateError (ValueError)               a saved state belongs to another run
     ├── SlideError (OSError)                  one slide, or one region of it, cannot be delivered
     │   ├── SlideNotFoundError (FileNotFoundError)
     │   ├── SlideFormatError (ValueError)     exists, but no reader opens it
     │   ├── SlideScaleError (ValueError)      has no such level, no mpp, or no mpp that fine
-    │   └── SlideReadError                    opened, but a region cannot be read
+    │   ├── SlideMaskError (ValueError)       its tissue mask cannot be used, or leaves nothing
+    │   ├── SlideReadError                    opened, but a region cannot be read
+    │   └── SlideChangedError                 became another file while a run goes on
     ├── RingMemoryError (MemoryError)         the ring does not fit the memory that is free
     ├── WorkerError (RuntimeError)            the loader processes cannot go on
     │   └── WorkerTimeoutError (TimeoutError) a loader process did not answer in time
@@ -26,6 +29,10 @@ the only argument (which pickles as it is).
 class PydmedError(Exception):
     """Base of every error raised on purpose by this package."""
 
+    ag_pass_through = True
+    """Has DALI leave the error as it is: in a pipeline with conditionals it would otherwise raise a
+    StagingError of its own instead, which no `except` of ours or the user's knows."""
+
 
 class OptionError(PydmedError, ValueError):
     """An option is out of its range; the message says which range and what was given."""
@@ -33,6 +40,10 @@ class OptionError(PydmedError, ValueError):
 
 class DatasetError(PydmedError, ValueError):
     """A dataset cannot be used as it is, e.g. a folder without slides or slides without a label."""
+
+
+class AnnotationError(PydmedError, ValueError):
+    """An annotation file cannot be read, holds nothing, or does not belong to the slide."""
 
 
 class StateError(PydmedError, ValueError):
@@ -55,8 +66,16 @@ class SlideScaleError(SlideError, ValueError):
     """The slide does not have the level or the resolution that was asked for."""
 
 
+class SlideMaskError(SlideError, ValueError):
+    """The slide's tissue mask cannot be used, or leaves no place with enough tissue for a crop."""
+
+
 class SlideReadError(SlideError):
     """The slide opened, but reading one of its regions failed."""
+
+
+class SlideChangedError(SlideError):
+    """Another file stands at the slide's path than when the run first read it."""
 
 
 class RingMemoryError(PydmedError, MemoryError):

@@ -1,4 +1,4 @@
-"""Points and sizes, each with its frame of coordinates.
+"""Points, sizes and regions, each with its frame of coordinates.
 
 Two frames occur. *Level 0* is the finest level of the slide file: locations are given in it, as in
 OpenSlide. A *view* is what is cut into chunks: one level of the file, or a level resampled to a
@@ -50,3 +50,19 @@ class Size:
                 f"{name} must be at least 1 pixel in each direction, in whole pixels, not {size}"
             )
         return size
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A rectangle in pixels; its user says in which frame."""
+
+    location: Point
+    """Top left corner."""
+    size: Size
+    """Extent to the right and downwards."""
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The rows and the columns of an image, (height, width, ...), that the region covers."""
+        x, y = self.location.x, self.location.y
+        return slice(y, y + self.size.height), slice(x, x + self.size.width)

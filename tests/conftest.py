@@ -4,19 +4,47 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
 
 from pydmed_dali import Dataset, Size
+from pydmed_dali.slide.cache import VARIABLE
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+
+# A machine with other work to do makes examples slow, but nothing wrong.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
+
+# A shell that starts pytest in the background has it, and what it starts, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SECONDS = 10.0
 _MAPPING = "memfd:pydmed-dali"
 COORDINATE_SIZE = Size(1536, 1280)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none, with that reason."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    from pydmed_dali.dali.device import gpu_count  # imports DALI, which most tests do not need
+
+    if not gpu_count():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA GPU that DALI can use"))
+
+
+@pytest.fixture(autouse=True)
+def poisoned_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crop of pixels that were never read shows a colour that no slide has."""
+    monkeypatch.setenv("PYDMED_DALI_POISON", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +64,14 @@ def _left_behind() -> list[str]:
     children = [f"process {child}" for child in psutil.Process().children(recursive=True)]
     maps = Path("/proc/self/maps").read_text().splitlines()
     return children + [line for line in maps if _MAPPING in line]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

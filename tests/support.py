@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import openslide
+import tifffile
 import torch
 from numpy.typing import NDArray
 
 from pydmed_dali import BigChunkSource, Dataset, Info, Point, Size, SmallChunk, SmallChunkIterator
+from pydmed_dali.geometry import Region
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels
 
@@ -75,6 +77,26 @@ def read_directly(crop: SmallChunk) -> NDArray[np.uint8]:
     rgba = np.asarray(image).astype(np.uint16)
     alpha = rgba[..., 3:]
     return ((rgba[..., :3] * alpha + WHITE * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def all_of(image: NDArray[np.uint8]) -> Region:
+    """The whole of an image."""
+    return Region(Point(0, 0), Size(image.shape[1], image.shape[0]))
+
+
+def write_picture(path: Path, pixels: NDArray[np.uint8]) -> Path:
+    """A slide of one level that shows `pixels`, (height, width, 3), at 0.5 micrometres each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(
+        path,
+        pixels,
+        photometric="rgb",
+        tile=(256, 256),
+        compression="adobe_deflate",
+        resolution=(20_000, 20_000),
+        resolutionunit="CENTIMETER",
+    )
+    return path
 
 
 def folder_dataset(folder: Path) -> Dataset:

@@ -10,17 +10,16 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from benchmarks.accounting import Content, content
 from benchmarks.measure import Batch
-from benchmarks.peer import UnavailableError, main
+from benchmarks.peer import main
+from benchmarks.places import LEAST_TISSUE
 from benchmarks.workload import Workload
-from pydmed_dali import BigChunkSource, Dataset, Info, Stats
+from pydmed_dali import BigChunkSource, Dataset, Info
 from pydmed_dali.pipelines.basic import basic
 
 
 def tissue_options(workload: Workload) -> dict[str, Any]:
     """The options of a source whose crops lie on tissue, if the workload asks for that."""
-    if workload.tissue:
-        raise UnavailableError("this project draws no crops by tissue yet")
-    return {}
+    return {"min_tissue": LEAST_TISSUE} if workload.tissue else {}
 
 
 class ThisProject:
@@ -59,18 +58,13 @@ class ThisProject:
         """
         rows = [np.asarray(info)[:, [Info.SLIDE, Info.CHUNK_X, Info.CHUNK_Y]] for info, _ in traces]
         first, last = traces[0][1], traces[-1][1]
-        delivered = (last.crops - first.crops) * self._workload.crop**2
-        decoded = _decoded_pixels(last) - _decoded_pixels(first)
+        delivered = last.crops - first.crops
+        decoded = last.decode_amplification * last.crops - first.decode_amplification * first.crops
         return content(rows, decoded / delivered if delivered else None)
 
     def close(self) -> None:
         """End the workers."""
         self._source.close()
-
-
-def _decoded_pixels(stats: Stats) -> int:
-    """Pixels decoded so far."""
-    return stats.bytes_read // 3
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from benchmarks.peer import main
 from benchmarks.places import Places, SlideFile, draw_places, draw_starts, slide_files
 from benchmarks.workload import Workload
 from pydmed_dali import BigChunkLoader, Point, Size, Slide
+from pydmed_dali.plan.parts import decoded_pixels, touched_parts
 from pydmed_dali.slide.protocol import Pixels
 from pydmed_dali.slide.view import choose_view
 
@@ -123,8 +124,12 @@ class Reader:
             self._open[path] = self._loader.open_slide(path)
         slide = self._open[path]
         view = choose_view(slide.facts, path, level=0, mpp=None)
-        self._loader.extract_bigchunk(slide, view, origin, out)
-        return out.size // 3
+        crop = Size(self._workload.crop, self._workload.crop)
+        offset = Point(origin.x % view.tile.width, origin.y % view.tile.height)
+        crops = starts[:, ::-1].astype(np.int32)
+        parts = touched_parts(crops, crop, Size(out.shape[1], out.shape[0]), view.tile, offset)
+        self._loader.extract_bigchunk(slide, view, origin, out, parts)
+        return decoded_pixels(parts, view.tile, offset)
 
 
 class TorchWindow:

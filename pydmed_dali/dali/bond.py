@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from nvidia.dali import Pipeline
 
 from pydmed_dali.errors import SourceError
+
+if TYPE_CHECKING:
+    from pydmed_dali.dali.source import BigChunkSource
+
+_sources: weakref.WeakKeyDictionary[Pipeline, weakref.ref[BigChunkSource]]
+_sources = weakref.WeakKeyDictionary()
 
 
 class Bond:
@@ -16,11 +24,16 @@ class Bond:
     keeps the pipeline.
     """
 
-    def __init__(self, batch_size: int, deepest: int) -> None:
-        self._batch_size, self._deepest = batch_size, deepest
+    def __init__(self, batch_size: int, deepest: int, gpu: int | None = None) -> None:
+        self._batch_size, self._deepest, self._gpu = batch_size, deepest, gpu
         self._pipeline: weakref.ref[Pipeline] | None = None
         self.depth = deepest
         """The pipeline's prefetch depth."""
+
+    @property
+    def pipeline(self) -> Pipeline | None:
+        """The pipeline that is tied, as long as somebody holds it."""
+        return self._pipeline() if self._pipeline else None
 
     def tie(self, pipeline: Pipeline | None, is_used: bool) -> Pipeline:
         """Take `pipeline`, in whose definition this happens; `is_used` once batches were asked for.
@@ -44,7 +57,15 @@ class Bond:
                 f"batch_size={self._batch_size}; define it with pydmed_dali.pipeline_def, or "
                 "pass **source.pipeline_options"
             )
+        if self._gpu is not None and pipeline.device_id != self._gpu:
+            raise SourceError(
+                f"the pipeline has device_id={pipeline.device_id}, its source works with GPU "
+                f"{self._gpu}, torch's current one when it was made; call torch.cuda.set_device "
+                "before making the source, and pass **source.pipeline_options"
+            )
         self.depth = self._fitting_depth(pipeline)
+        if self._gpu is not None:
+            refuse_streams(pipeline)
         self._pipeline = weakref.ref(pipeline)
         return pipeline
 
@@ -57,7 +78,7 @@ class Bond:
 
         `begins_again` tells that the next batch is the first of another finite run.
         """
-        pipeline = self._pipeline() if self._pipeline else None
+        pipeline = self.pipeline
         if pipeline is None:
             return
         if begins_again and not pipeline.empty():
@@ -84,3 +105,43 @@ class Bond:
                 f"{self._deepest}; give the source prefetch_depth={depth}"
             )
         return int(depth)
+
+
+def refuse_streams(pipeline: Pipeline) -> None:
+    """Have `outputs(cuda_stream=...)` of this pipeline raise `SourceError`.
+
+    Such outputs come before the GPU has finished them, so that the batch would still be read from
+    slots which are given free and overwritten. Without a stream, DALI hands out what is complete.
+    """
+    reference = weakref.ref(pipeline)
+    for name in ("outputs", "share_outputs"):
+        setattr(pipeline, name, _without_stream(reference, getattr(Pipeline, name)))
+
+
+def _without_stream(
+    reference: weakref.ref[Pipeline], plain: Callable[[Pipeline | None], Any]
+) -> Callable[..., Any]:
+    def outputs(cuda_stream: object = None) -> Any:
+        if cuda_stream is not None:
+            raise SourceError(
+                "outputs were asked for with a cuda_stream, before the GPU has finished them; "
+                "the ring's slots would be overwritten too early: ask without one, or use "
+                "SmallChunkIterator or DALIGenericIterator"
+            )
+        return plain(reference())
+
+    return outputs
+
+
+def remember_source(pipeline: Pipeline, source: BigChunkSource) -> None:
+    """Have `source_of` find the source; neither keeps the other alive by this."""
+    _sources[pipeline] = weakref.ref(source)
+
+
+def source_of(pipeline: Pipeline) -> BigChunkSource:
+    """The source that a pipeline was bound to; raises `SourceError` where there is none."""
+    reference = _sources.get(pipeline)
+    source = reference() if reference else None
+    if source is None:
+        raise SourceError("the pipeline has no BigChunkSource: it never called small_chunks()")
+    return source

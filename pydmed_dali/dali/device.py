@@ -35,6 +35,13 @@ def choose_device(device: str) -> Device:
     return "gpu"
 
 
+def current_gpu() -> int:
+    """The number of the GPU that torch uses here: of a rank, the one it chose for itself."""
+    import torch
+
+    return torch.cuda.current_device() if torch.cuda.is_available() else 0
+
+
 def core_count() -> int:
     """Cores this process may use: its affinity, or its container's CPU quota if that is less."""
     cores = len(os.sched_getaffinity(0))

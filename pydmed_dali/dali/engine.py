@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 
 from pydmed_dali.dali.dealer import Dealer
+from pydmed_dali.dali.device import Device
 from pydmed_dali.dali.info import SlotRows
 from pydmed_dali.dali.options import Options
 from pydmed_dali.dali.pool_list import PoolList
+from pydmed_dali.dali.residency import choose_residency, open_ring
+from pydmed_dali.dali.rings import RingNeed
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import ReadPlan
 from pydmed_dali.loader.pool import InProcessPool, Pool, WorkerPool, pickle_loader
 from pydmed_dali.loader.residents import Residents
+from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Sampler
 from pydmed_dali.plan.window import Window
@@ -29,10 +34,19 @@ _MOST_JOBS = 16
 class Engine:
     """Owns the ring and the workers. Nothing is allocated for options that cannot work."""
 
-    def __init__(self, options: Options, dataset: Dataset, loader: BigChunkLoader) -> None:
+    def __init__(
+        self,
+        options: Options,
+        dataset: Dataset,
+        loader: BigChunkLoader,
+        tissue: TissuePlan | None,
+        cache: Path | None,
+        device: Device,
+        gpu: int | None,
+    ) -> None:
         self._options = options
         pickle_loader(loader)
-        sampler = Sampler(dataset, options.seed, options.rank, options.world_size)
+        sampler = Sampler(dataset, options.seed, options.rank, options.world_size, options.balance)
         self.visits_per_pass = sampler.visits_per_pass
         self.window = Window.of(
             options.resident, options.crops_per_chunk, options.batch_size, self._chunks()
@@ -45,45 +59,60 @@ class Engine:
                 options.resident,
                 options.crops_per_chunk,
             )
-        slots = self.window.ring_size(options.prefetch_depth, max(options.num_workers, 1))
-        together = options.slots_per_image(slots)
-        pads = options.batch_size - -(-slots // together)
-        layout = Layout(slots, options.chunk, pads, options.crops_per_chunk)
+        need = self._ring_need(gpu or 0)
+        self.residency = choose_residency(options.residency, device, need)
+        self.ring = open_ring(self.residency, need)
         placer = Placer(options.seed, options.chunk, options.crop)
-        self.arena = SharedArena(layout)
-        arena = Arena(layout, self.arena.descriptor)
+
+        def start_pool(shared: SharedArena, arena: Arena) -> Pool:
+            plan = ReadPlan(arena.layout, placer, options.level, options.mpp, tissue, cache)
+            return self._start_pool(plan, loader, shared, arena)
+
         try:
-            pool_list = PoolList(arena, together)
-            self.images = pool_list.images
-            plan = ReadPlan(layout, placer, options.level, options.mpp)
-            self.pool = self._start_pool(plan, loader, arena)
+            self.pool = self.ring.start_pool(start_pool)
         except BaseException:
-            self.arena.close()
+            self.ring.close()
             raise
-        rows = SlotRows(slots, options.crop)
+        rows = SlotRows(need.layout.slots, options.crop)
         self.residents = Residents(
             dataset,
             sampler,
             self.window,
             self._visit,
-            self.arena,
+            self.ring,
             self.pool,
             rows.note,
             options.on_error,
         )
         labels = np.asarray(dataset.label_numbers, np.int64)
+        pool_list = PoolList(options.chunk.height, need.slots_per_image)
         self.dealer = Dealer(
-            self.window, self.residents, rows, arena.tables, pool_list, labels, options.crop
+            self.window, self.residents, rows, self.ring.tables, pool_list, labels, options.crop
         )
 
     def close(self) -> None:
         """End the workers and let go of the ring."""
         self.pool.close()
-        self.arena.close()
+        self.ring.close()
         self.dealer.close()
-        del self.images
 
-    def _start_pool(self, plan: ReadPlan, loader: BigChunkLoader, arena: Arena) -> Pool:
+    def _ring_need(self, gpu: int) -> RingNeed:
+        """Slots for what is pinned and what is loaded; pad rows up to one image for each crop."""
+        options = self._options
+        loads = max(options.num_workers, 1)
+        slots = self.window.ring_size(options.prefetch_depth, loads)
+        together = options.slots_per_image(slots)
+        pads = options.batch_size - -(-slots // together)
+        layout = Layout(slots, options.chunk, pads, options.crops_per_chunk)
+        per_batch = -(-options.batch_size // options.crops_per_chunk)
+        # Loads under way, and some more that are copied while the next ones are read.
+        stages = min(max(loads, per_batch) + 2, slots)
+        share = options.gpu_memory_share
+        return RingNeed(layout, together, options.crop, stages, gpu, share)
+
+    def _start_pool(
+        self, plan: ReadPlan, loader: BigChunkLoader, shared: SharedArena, arena: Arena
+    ) -> Pool:
         options = self._options
         if options.num_workers == 0:
             return InProcessPool(plan, loader, arena)
@@ -91,7 +120,7 @@ class Engine:
         # that neither side's messages can ever fill a channel, where both would wait for ever.
         per_batch = -(-options.batch_size // options.crops_per_chunk)
         jobs = min(max(2, -(-per_batch // options.num_workers) + 1), _MOST_JOBS)
-        return WorkerPool(plan, loader, self.arena, options.num_workers, options.read_timeout, jobs)
+        return WorkerPool(plan, loader, shared, options.num_workers, options.read_timeout, jobs)
 
     def _chunks(self) -> int | None:
         """J: this rank's chunks of a finite run."""

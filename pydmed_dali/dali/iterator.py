@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from nvidia.dali import Pipeline
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-from pydmed_dali.dali.source import source_of
-from pydmed_dali.errors import OptionError, StateError
+from pydmed_dali.dali.bond import source_of
+from pydmed_dali.dali.pipeline_state import PipelineState
+from pydmed_dali.dali.state import break_seal, check_state, seal
+from pydmed_dali.errors import OptionError, SourceError, StateError
+
+
+class _Place(NamedTuple):
+    """Where a training loop is: behind the last batch that it got."""
+
+    batches: int
+    """Batches of the present run; of an endless source, altogether."""
+    position: int
+    """Batches of the present epoch."""
+    checkpoint: bytes | None
+    """What DALI's operators draw next."""
 
 
 class SmallChunkIterator:
@@ -39,12 +52,13 @@ class SmallChunkIterator:
                 "an endless source; a finite one has the length of its run"
             )
         self._length = batches_per_epoch or self.source.batches_per_epoch
+        self._pipeline_state = PipelineState(pipeline)
         self._iterator = DALIGenericIterator(
             [pipeline], list(output_map), size=-1, auto_reset=False, prepare_first_batch=False
         )
-        self._clock = 0  # batches of the present run; of an endless source, altogether
-        self._position = 0  # batches of the present epoch
-        self._drawn = 0  # batches taken from DALI since the present run was begun or resumed
+        self._place: _Place | None = None  # until the first `for`, or a loaded state
+        self._begun = False  # whether DALI was asked since the present run was begun or resumed
+        self._taking = False  # whether DALI is being asked, or was when an exception came
         self._resumed = False  # whether the next `for` goes on with the epoch of a loaded state
         self._epoch = 0  # numbers the `for`s, so that an older one ends when a newer one begins
 
@@ -56,65 +70,106 @@ class SmallChunkIterator:
         """One epoch; after `load_state_dict`, first the rest of the interrupted one."""
         self._epoch += 1
         present = self._epoch
-        if not self._resumed:
-            self._begin_epoch()
+        place = self._here() if self._resumed else self._begin_epoch()
         self._resumed = False
-        while present == self._epoch and self._position < self._length:
-            yield self._next()
+        while place.position < self._length:
+            yield self._next(place)
+            if present != self._epoch:
+                return
+            place = self._here()
+        self._place = place._replace(position=0)  # a state taken from now on begins an epoch
 
     def state_dict(self) -> dict[str, Any]:
         """The place behind the last batch that was yielded, in plain values; as in torch.
 
-        After `break` that is a place within an epoch, which a resumed run first brings to its end.
-        The augmentation's own random numbers are DALI's and are not part of it.
+        Source, pipeline and iterator together: a run that loads it gets all batches that this one
+        would have got, byte for byte, augmentation included. Within the body of a `for`, and after
+        `break`, that is a place within an epoch, which a resumed run first brings to its end; once
+        a `for` has ended by itself, a resumed run begins with the next epoch.
+
+        Of a pipeline made without `enable_checkpointing=True` (`pydmed_dali.pipeline_def` gives it)
+        the state does not hold what random operators draw next, and a warning is logged. It never
+        holds what Python functions inside a pipeline draw.
         """
-        batches = self._clock if self._drawn else self.source.position
-        return {
-            "source": self.source.state_after(batches),
-            "position": self._position,
-            "batches_per_epoch": self._length,
-        }
+        place = self._here()
+        return seal(
+            {
+                "source": self.source.state_after(place.batches),
+                "position": place.position,
+                "batches_per_epoch": self._length,
+                "pipeline": self._pipeline_state.to_dict(place.checkpoint),
+            }
+        )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue a saved run, before the first batch; see `BigChunkSource.load_state_dict`."""
+        """Continue a saved run, before the first batch; see `BigChunkSource.load_state_dict`.
+
+        The pipeline must be the saved run's, too; its prefetch depth and threads may differ. Raises
+        `StateError` for a damaged state, and for another run's or pipeline's, with what differs.
+        """
+        break_seal(state)
         if "source" not in state:
             raise StateError(
                 "this is no state of a SmallChunkIterator; a BigChunkSource's own is loaded by "
                 "source.load_state_dict"
             )
+        check_state(state["source"], self.source.options, self.source.dataset)
         if state["batches_per_epoch"] != self._length:
             raise StateError(
                 f"the state was saved with batches_per_epoch={state['batches_per_epoch']}, "
                 f"this iterator has {self._length}"
             )
+        checkpoint = self._pipeline_state.from_dict(state["pipeline"])
         self.source.load_state_dict(state["source"])
-        self._clock, self._position = self.source.position, int(state["position"])
+        self._pipeline_state.restore(checkpoint)
+        self._place = _Place(
+            self.source.position, state["position"], self._pipeline_state.checkpoint()
+        )
         self._resumed = True
 
-    def _begin_epoch(self) -> None:
-        if not self._drawn:
-            self._clock = self.source.position  # of a state that was loaded into the source itself
-        elif self.source.is_finite:
-            self._rewind()
-        self._position = self._clock if self.source.is_finite else 0
+    def _here(self) -> _Place:
+        """The present place; before the first batch, the source's and the pipeline's own."""
+        return self._place or _Place(self.source.position, 0, self._pipeline_state.checkpoint())
 
-    def _next(self) -> dict[str, torch.Tensor]:
+    def _begin_epoch(self) -> _Place:
+        place = self._here()
+        if self._begun and self.source.is_finite:
+            place = self._rewind(place)
+        elif self._taking:
+            self.source.refuse_if_over()
+            raise SourceError(
+                "the iterator was interrupted while it took a batch from DALI, which is lost; make "
+                "source, pipeline and iterator anew, and load this one's state_dict to continue"
+            )
+        position = place.batches if self.source.is_finite else 0
+        self._place = place._replace(position=position)
+        return self._place
+
+    def _next(self, place: _Place) -> dict[str, torch.Tensor]:
+        self._begun = self._taking = True
         (batch,) = next(self._iterator)
-        crops = self.source.crops_in_batch(self._clock)
-        self._drawn += 1
-        self._clock += 1
-        self._position += 1
+        # Now, not when a state is asked for: a call that fails may have taken a batch from DALI.
+        checkpoint = self._pipeline_state.checkpoint()
+        self._place = _Place(place.batches + 1, place.position + 1, checkpoint)
+        self._taking = False
+        crops = self.source.crops_in_batch(place.batches)
         if crops == self.source.batch_size:
             return dict(batch)
         return {name: tensor[:crops] for name, tensor in batch.items()}
 
-    def _rewind(self) -> None:
-        """Go to the start of the finite run, past the batches that DALI has in hand."""
+    def _rewind(self, place: _Place) -> _Place:
+        """Go to the start of the finite run, past the batches that DALI has in hand.
+
+        How many those are depends on the prefetch depth; what comes then must not.
+        """
         self.source.end_run()
         while True:
             try:
                 next(self._iterator)
             except StopIteration:
                 break
+        self._pipeline_state.restore(place.checkpoint)
+        self._place = place._replace(batches=0, position=0)
+        self._begun = self._taking = False
         self._iterator.reset()
-        self._drawn = self._clock = 0
+        return self._place

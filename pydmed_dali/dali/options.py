@@ -9,6 +9,7 @@ from pydmed_dali.geometry import Size
 
 _MOST_ELEMENTS = 2**31
 _CHANNELS = 3
+RESIDENCIES = ("auto", "host", "device", "mapped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,20 +21,32 @@ class Options:
     batch_size: int
     level: int | None
     mpp: float | None
+    min_tissue: float | None
+    own_masks: bool
     resident: int
     crops_per_chunk: int
     num_workers: int
     seed: int
+    balance: str
     passes: int | None
     rank: int
     world_size: int
     prefetch_depth: int
+    residency: str
+    gpu_memory_share: float
     on_error: str
     read_timeout: float
 
     def __post_init__(self) -> None:
         self._check_counts()
         self._check_scale()
+        if self.min_tissue is not None and not (
+            _is_positive(self.min_tissue) and self.min_tissue <= 1
+        ):
+            raise OptionError(
+                "min_tissue must be None or a part of the crop, above 0 and at most 1, not "
+                f"{self.min_tissue!r}"
+            )
         if self.crop.width > self.chunk.width or self.crop.height > self.chunk.height:
             raise OptionError(
                 f"crop_size={self.crop} does not fit in chunk_size={self.chunk}; crops are cut "
@@ -45,8 +58,19 @@ class Options:
                 f"indices hold less than 2^31 = {_MOST_ELEMENTS:,}: lower chunk_size (26754 is the "
                 "largest square)"
             )
+        if self.balance not in ("patient", "label"):
+            raise OptionError(f"balance must be 'patient' or 'label', not {self.balance!r}")
         if self.on_error not in ("skip", "raise"):
             raise OptionError(f"on_error must be 'skip' or 'raise', not {self.on_error!r}")
+        if self.residency not in RESIDENCIES:
+            raise OptionError(
+                f"residency must be one of {', '.join(RESIDENCIES)}, not {self.residency!r}"
+            )
+        if not _is_positive(self.gpu_memory_share) or self.gpu_memory_share > 1:
+            raise OptionError(
+                "gpu_memory_share must be a part of the GPU's free memory, above 0 and at most 1, "
+                f"not {self.gpu_memory_share!r}"
+            )
         if not _is_positive(self.read_timeout):
             raise OptionError(f"read_timeout must be positive seconds, not {self.read_timeout!r}")
 

@@ -24,7 +24,8 @@ def pipeline_def(
     function: Definition | None = None, /, **options: Any
 ) -> Maker | Callable[[Definition], Maker]:
     """`nvidia.dali.pipeline_def`, with batch size, device, threads, seed and prefetch depth taken
-    from the source, which the decorated function gets as its first argument.
+    from the source, which the decorated function gets as its first argument, and checkpointing, so
+    that a saved state holds what random operators draw next.
 
     Options given here come before the source's, and options given in the call before both. The
     function may also be decorated with DALI's own `pipeline_def` and called with
@@ -42,12 +43,12 @@ def pipeline_def(
                     f"{source!r}"
                 )
             chosen = {**source.pipeline_options, **options, **kwargs}
+            bound = source.bound_pipeline
             try:
                 pipeline: Pipeline = define(source, *args, **chosen)
-            except SourceError:
-                raise
             except BaseException:
-                source.unbind()  # so that a definition can be mended and tried again
+                if source.bound_pipeline is not bound:
+                    source.unbind()  # so that a definition can be mended and tried again
                 raise
             return pipeline
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
-from nvidia.dali.backend import TensorCPU, TensorListCPU
+from nvidia.dali.backend import TensorCPU, TensorListCPU, TensorListGPU
 
 from pydmed_dali.ring.arena import Arena
 
+Images: TypeAlias = TensorListCPU | TensorListGPU
+"""The slots in address order, then pad rows until the list holds one image per crop of a batch.
+
+`multi_paste` takes as many images as it gives out. Where there are more slots than that,
+neighbouring slots form one taller image. The images are not copied: DALI reads the ring itself.
+"""
+
+
+def host_images(arena: Arena, slots_per_image: int) -> TensorListCPU:
+    """The images of a host arena."""
+    tensors = [TensorCPU(image, layout="HWC") for image in arena.images(slots_per_image)]
+    return TensorListCPU(tensors, layout="HWC", contiguous=False)
+
 
 class PoolList:
-    """The slots in address order, then pad rows until the list holds one image per crop of a batch.
+    """Where in the list of images a slot lies."""
 
-    `multi_paste` takes as many images as it gives out. Where there are more slots than that,
-    neighbouring slots form one taller image. The images are not copied: DALI reads the ring itself.
-    """
-
-    def __init__(self, arena: Arena, slots_per_image: int) -> None:
-        self._height = arena.layout.chunk.height
-        self._slots_per_image = slots_per_image
-        images = [*arena.bands(slots_per_image), *arena.pads()]
-        tensors = [TensorCPU(image, layout="HWC") for image in images]
-        self.images = TensorListCPU(tensors, layout="HWC", contiguous=False)
+    def __init__(self, height: int, slots_per_image: int) -> None:
+        self._height, self._slots_per_image = height, slots_per_image
 
     def address(
         self, slots: NDArray[np.int64], anchors: NDArray[np.int32]

@@ -2,53 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import time
-import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from nvidia.dali import Pipeline, fn
-from nvidia.dali.backend import TensorListCPU
-from nvidia.dali.data_node import DataNode
+from nvidia.dali import Pipeline
 from nvidia.dali.pipeline import do_not_convert
 
-from pydmed_dali.dali.bond import Bond
+from pydmed_dali.dali.bond import Bond, remember_source
 from pydmed_dali.dali.dealer import Batch
-from pydmed_dali.dali.device import choose_device, core_count
+from pydmed_dali.dali.device import choose_device, core_count, current_gpu
 from pydmed_dali.dali.engine import Engine
 from pydmed_dali.dali.info import Info, SmallChunk, describe, to_numpy
+from pydmed_dali.dali.nodes import SmallChunks, make_nodes
 from pydmed_dali.dali.options import Options
+from pydmed_dali.dali.pool_list import Images
+from pydmed_dali.dali.residency import Residency
 from pydmed_dali.dali.state import check_state, make_state
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError, SourceClosedError, SourceError, StateError
 from pydmed_dali.geometry import Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.loader.own_masks import Masks, plan_tissue
 from pydmed_dali.loader.report import Report
 from pydmed_dali.loader.statistics import Stats
 from pydmed_dali.plan.random import mix
+from pydmed_dali.slide.cache import cache_folder
 
 _MOST_WORKERS = 8
 _T = TypeVar("_T")
-
-_sources: weakref.WeakKeyDictionary[Pipeline, weakref.ref[BigChunkSource]]
-_sources = weakref.WeakKeyDictionary()
-
-
-@dataclass(frozen=True, slots=True)
-class SmallChunks:
-    """The nodes that a source gives a pipeline: one batch of crops."""
-
-    image: DataNode
-    """(height, width, 3) uint8, layout HWC, on the source's device."""
-    label: DataNode
-    """int64 scalar: `Dataset.label_numbers` of the crop's patient; on the source's device."""
-    info: DataNode
-    """int64 row, columns as in `Info`; always on the CPU."""
 
 
 class BigChunkSource:
@@ -63,17 +50,33 @@ class BigChunkSource:
         mpp: micrometres per pixel to read at, instead of `level`. A level within 5% serves as it
             is; otherwise the next finer level is resampled. Slides that are coarser, or do not tell
             their mpp, are skipped and reported.
+        min_tissue: part of every crop that must be tissue, above 0 and at most 1 (0.5 is usual), by
+            a mask of the slide; None draws from the whole slide, glass included. Slides with no
+            such crop are skipped and reported. See docs/sampling.md.
+        masks: masks of your own, for `min_tissue`: a folder of images named as the slides, or a
+            function from a slide's path to its mask's, or to None for a computed mask. An image
+            covers the whole slide at any resolution; what is not 0 (black) is tissue.
+        cache_dir: folder in which facts of slides and computed masks are kept for the next run;
+            None for the one named by PYDMED_DALI_CACHE, else `pydmed-dali` in the user's cache
+            folder.
         resident: BigChunks from which the crops of a batch are mixed (S).
         crops_per_chunk: crops taken of each BigChunk before it is replaced (R).
         num_workers: loader processes; 0 reads in the calling process. By default one less than the
             cores, at most 8.
         seed: with the dataset, decides every crop. Timing and `num_workers` decide nothing, but
             for when a slide that kills or blocks its readers is given up.
+        balance: `patient` visits every patient equally often, so that a label comes as often as it
+            has patients; `label` visits every label equally often, and within it every patient.
         passes: None for an endless source (training); 1 for a finite one that visits every patient
             once, then ends with StopIteration and can be run again (validation); n for n visits.
             Finite sources of several ranks may differ by some batches in length.
         rank, world_size: this process among those that share the dataset, as in torch.distributed.
-        device: `cpu`, `gpu`, or `auto` for the GPU where there is one.
+        device: `cpu`, `gpu`, or `auto` for the GPU where there is one: torch's current one.
+        residency: where the BigChunks lie. `host`: in shared memory, cropped on the CPU. `device`:
+            in GPU memory, cropped there. `mapped`: in shared memory, cropped by the GPU. `auto`:
+            `device` where there is a GPU and the ring fits, else `host`. See docs/gpu.md.
+        gpu_memory_share: part of the GPU's free memory that the ring may take with `device`; the
+            rest is left for the model.
         prefetch_depth: the largest prefetch_queue_depth a pipeline of this source may have.
         on_error: `skip` replaces what cannot be read, logs it and lists it in `stats`; `raise`
             stops with the first such error.
@@ -95,14 +98,20 @@ class BigChunkSource:
         batch_size: int = 256,
         level: int | None = None,
         mpp: float | None = None,
+        min_tissue: float | None = None,
+        masks: Masks | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
         resident: int = 32,
         crops_per_chunk: int = 512,
         num_workers: int | None = None,
         seed: int = 0,
+        balance: str = "patient",
         passes: int | None = None,
         rank: int = 0,
         world_size: int = 1,
         device: str = "auto",
+        residency: str = "auto",
+        gpu_memory_share: float = 0.5,
         prefetch_depth: int = 2,
         on_error: str = "skip",
         read_timeout: float = 300.0,
@@ -124,23 +133,44 @@ class BigChunkSource:
             batch_size=batch_size,
             level=level,
             mpp=mpp,
+            min_tissue=min_tissue,
+            own_masks=masks is not None,
             resident=resident,
             crops_per_chunk=crops_per_chunk,
             num_workers=num_workers,
             seed=seed,
+            balance=balance,
             passes=passes,
             rank=rank,
             world_size=world_size,
             prefetch_depth=prefetch_depth,
+            residency=residency,
+            gpu_memory_share=gpu_memory_share,
             on_error=on_error,
             read_timeout=read_timeout,
         )
         self.dataset = dataset
         self.device = choose_device(device)
-        self._bond = Bond(batch_size, prefetch_depth)
+        self._gpu = current_gpu() if self.device == "gpu" else None
+        self._bond = Bond(batch_size, prefetch_depth, self._gpu)
         self._failure: BaseException | None = None
         self._closed = False
-        self._engine = Engine(self.options, dataset, loader or BigChunkLoader())
+        tissue = plan_tissue(dataset, min_tissue, masks)
+        folder = cache_folder(cache_dir)
+        self._engine = Engine(
+            self.options,
+            dataset,
+            loader or BigChunkLoader(),
+            tissue,
+            folder,
+            self.device,
+            self._gpu,
+        )
+
+    @property
+    def residency(self) -> Residency:
+        """Where the BigChunks lie: `host`, `device` or `mapped`."""
+        return self._engine.residency
 
     @property
     def batch_size(self) -> int:
@@ -164,15 +194,17 @@ class BigChunkSource:
     def pipeline_options(self) -> dict[str, Any]:
         """The arguments of `nvidia.dali.pipeline_def` that fit this source.
 
-        The seed differs between ranks, so that two ranks do not augment alike.
+        The seed differs between ranks, so that two ranks do not augment alike. With checkpointing,
+        a state can hold what random operators draw next.
         """
         options = self.options
         return {
             "batch_size": options.batch_size,
             "num_threads": max(core_count() - options.num_workers, 1),
-            "device_id": 0 if self.device == "gpu" else None,
+            "device_id": self._gpu,
             "prefetch_queue_depth": options.prefetch_depth,
             "seed": int(mix(options.seed, options.rank)[0] >> np.uint64(33)),
+            "enable_checkpointing": True,
         }
 
     @do_not_convert
@@ -182,24 +214,16 @@ class BigChunkSource:
         Raises `SourceError` outside a pipeline definition, at a second call, and where the
         pipeline's batch size or prefetch depth does not fit the source.
         """
-        self._refuse_if_over()
+        self.refuse_if_over()
         pipeline = self._bond.tie(Pipeline.current(), self._engine.dealer.has_begun)
-        _sources[pipeline] = weakref.ref(self)
-        pool = fn.external_source(source=self._next_pool, no_copy=True, batch=True)
-        in_ids, in_anchors, shapes, label, info = fn.external_source(
-            source=self._next_batch, num_outputs=len(Batch._fields), batch=True
+        remember_source(pipeline, self)
+        return make_nodes(
+            self._next_pool,
+            self._next_batch,
+            self.options.crop,
+            self._engine.ring.backend,
+            self.device,
         )
-        crop = self.options.crop
-        image = fn.multi_paste(
-            pool,
-            in_ids=in_ids,
-            in_anchors=in_anchors,
-            shapes=shapes,
-            output_size=[crop.height, crop.width],
-        )
-        if self.device == "gpu":
-            return SmallChunks(image.gpu(), label.gpu(), info)
-        return SmallChunks(image, label, info)
 
     def describe(self, info: ArrayLike) -> list[SmallChunk]:
         """Where each crop came from; `info` is the pipeline's output, (N, columns) or one row."""
@@ -215,13 +239,15 @@ class BigChunkSource:
             batches=tally.batches,
             crops=tally.crops,
             chunks_read=tally.chunks_read,
-            bytes_read=tally.bytes_read,
+            decode_amplification=tally.pixels_decoded
+            / max(tally.crops * self.options.crop.area, 1),
             decode_seconds=tally.decode_seconds,
             startup_seconds=tally.startup_seconds,
             starved_seconds=tally.starved_seconds,
             running_seconds=0.0 if begun is None else time.monotonic() - begun,
             distinct_slides_per_batch=tally.slides_in_batches / max(tally.batches, 1),
             reads_per_slide=self._by_path(tally.reads_per_slide),
+            tissue_shares=self._by_path(tally.tissue_shares),
             slides_skipped=self._by_path(skipped),
             worker_deaths=len(self._engine.pool.deaths),
         )
@@ -242,6 +268,14 @@ class BigChunkSource:
         `after` is that batch's `info`: DALI runs some batches ahead of the loop, so the source by
         itself does not know. Without `after`, the source must not have been asked for a batch yet.
         Raises `StateError` for a batch that is too long ago.
+
+        What the pipeline's random operators draw next is DALI's, and `SmallChunkIterator`'s state
+        holds both. With DALI's own iterator, take its checkpoint too, right behind the batch,
+
+            saved = source.state_dict(after=batch["info"]), iterator.checkpoints()[0]
+
+        and give it to the new pipeline: `classification(source, checkpoint=saved[1])`, after
+        `source.load_state_dict(saved[0])`. A checkpoint is bytes, which DALI reads as protobuf.
         """
         if after is not None:
             batch = int(np.atleast_2d(to_numpy(after))[-1, Info.BATCH])
@@ -263,8 +297,9 @@ class BigChunkSource:
         """Continue a saved run: the next batch is the one behind the saved place.
 
         Before the first batch is asked for (a plain DALIGenericIterator asks when it is made).
-        `num_workers`, `prefetch_depth`, `on_error`, `read_timeout` and `device` may differ from the
-        saved run's. Raises `StateError` where anything else does, and says what.
+        `num_workers`, `prefetch_depth`, `on_error`, `read_timeout`, `cache_dir`, `device`,
+        `residency` and `gpu_memory_share` may differ from the saved run's. Raises `StateError`, and
+        changes nothing, where anything else does, saying what, and where the state is damaged.
         """
         if self._engine.dealer.has_begun:
             raise StateError(
@@ -280,6 +315,11 @@ class BigChunkSource:
         """Number of the batch that DALI asks for next: ahead of what a training loop has."""
         return self._engine.window.place(self._engine.dealer.call)[1]
 
+    @property
+    def bound_pipeline(self) -> Pipeline | None:
+        """The pipeline that this source serves, as long as somebody holds it."""
+        return self._bond.pipeline
+
     def unbind(self) -> None:
         """Let go of a pipeline whose definition failed."""
         self._bond.untie()
@@ -294,6 +334,18 @@ class BigChunkSource:
     def end_run(self) -> None:
         """Have a finite run that is under way end at its next batch, as if it were complete."""
         self._engine.dealer.end_run()
+
+    def refuse_if_over(self) -> None:
+        """Raise what ended the source: that it was closed, or its first failure, again."""
+        if self._closed:
+            raise SourceClosedError("the source was closed; make a new one to go on")
+        if isinstance(self._failure, Exception):
+            raise self._failure
+        if self._failure is not None:
+            raise SourceError(
+                f"the source was interrupted ({self._failure!r}) while a batch was put together; "
+                "make a new one, and load_state_dict to continue"
+            )
 
     def close(self) -> None:
         """End the workers and let go of the ring; closing again does nothing.
@@ -319,16 +371,20 @@ class BigChunkSource:
         """Values by slide number, as values by the slide's path, in the dataset's order."""
         return {self.dataset.slides[slide].path: value for slide, value in sorted(values.items())}
 
-    def _next_pool(self) -> TensorListCPU:
-        """DALI's callback for the ring: always the same list, so nothing is copied."""
-        self._refuse_if_over()
-        return self._engine.images
+    def _next_pool(self, _: int) -> Images:
+        """DALI's callback for the ring: always the same list, so nothing is copied.
 
-    def _next_batch(self) -> Batch:
+        DALI numbers the calls, but anew in each epoch and process: the dealer counts by itself. A
+        callback without an argument would have DALI warn wherever it makes checkpoints.
+        """
+        self.refuse_if_over()
+        return self._engine.ring.images
+
+    def _next_batch(self, _: int) -> Batch:
         """DALI's callback for a batch. A call that raises loses a batch in DALI, so after the first
         failure nothing is delivered any more.
         """
-        self._refuse_if_over()
+        self.refuse_if_over()
         try:
             self._bond.refuse_overtaking(self._engine.dealer.begins_again)
             return self._engine.dealer.next_batch(self._bond.depth)
@@ -336,26 +392,6 @@ class BigChunkSource:
             raise
         except BaseException as error:
             if self._closed:  # by another thread, while this one waited
-                self._refuse_if_over()
+                self.refuse_if_over()
             self._failure = error
             raise
-
-    def _refuse_if_over(self) -> None:
-        if self._closed:
-            raise SourceClosedError("the source was closed; make a new one to go on")
-        if isinstance(self._failure, Exception):
-            raise self._failure
-        if self._failure is not None:
-            raise SourceError(
-                f"the source was interrupted ({self._failure!r}) while a batch was put together; "
-                "make a new one, and load_state_dict to continue"
-            )
-
-
-def source_of(pipeline: Pipeline) -> BigChunkSource:
-    """The source that a pipeline was bound to; raises `SourceError` where there is none."""
-    reference = _sources.get(pipeline)
-    source = reference() if reference else None
-    if source is None:
-        raise SourceError("the pipeline has no BigChunkSource: it never called small_chunks()")
-    return source

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from pydmed_dali.dali.options import Options
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import StateError
-from pydmed_dali.slide.openslide_slide import READER
+from pydmed_dali.slide.open_slide import READERS
+from pydmed_dali.slide.tissue_threshold import METHOD
 
-VERSION = 1
+VERSION = 2
 
 _DECISIVE = (
     "chunk",
@@ -18,9 +21,11 @@ _DECISIVE = (
     "batch_size",
     "level",
     "mpp",
+    "min_tissue",
     "resident",
     "crops_per_chunk",
     "seed",
+    "balance",
     "passes",
     "rank",
     "world_size",
@@ -37,24 +42,24 @@ def make_state(
 ) -> dict[str, Any]:
     """A state of plain values: dicts, strings and numbers, so that loading one runs no code.
 
-    `places` says of each chunk that was loaded already which of its candidates it took.
+    `places` says of each chunk that was loaded already which of its candidates it took. Numbers
+    that are keys are written as strings, as JSON would.
     """
-    return {
-        "version": VERSION,
-        "batches": batches,
-        "places": dict(places),
-        "skipped_slides": dict(skipped_slides),
-        **_identity(options, dataset),
-    }
+    return seal(
+        {
+            "batches": batches,
+            "places": {str(chunk): place for chunk, place in places.items()},
+            "skipped_slides": {str(slide): reason for slide, reason in skipped_slides.items()},
+            **_identity(options, dataset),
+        }
+    )
 
 
 def check_state(state: Mapping[str, Any], options: Options, dataset: Dataset) -> None:
-    """Raise `StateError`, saying all that differs, where the state is not of this run."""
-    if state.get("version") != VERSION:
-        raise StateError(
-            f"the state has version {state.get('version')!r}, this pydmed-dali writes and reads "
-            f"version {VERSION}"
-        )
+    """Raise `StateError` where the state is damaged or, saying all that differs, of another run."""
+    break_seal(state)
+    if "places" not in state:
+        raise StateError("this is no state of a BigChunkSource, whose state_dict makes them")
     differing = [
         f"{name}: saved {state.get(name)!r}, here {value!r}"
         for name, value in _identity(options, dataset).items()
@@ -67,9 +72,40 @@ def check_state(state: Mapping[str, Any], options: Options, dataset: Dataset) ->
         )
 
 
+def seal(values: dict[str, Any]) -> dict[str, Any]:
+    """The values, with the format's version and a digest that tells damage."""
+    return {"version": VERSION, **values, "digest": _digest({"version": VERSION, **values})}
+
+
+def break_seal(state: object) -> None:
+    """Raise `StateError` for what `seal` did not make, or what was changed or cut since."""
+    if not isinstance(state, Mapping):
+        raise StateError(f"a state is a dict, as state_dict makes it, not {type(state).__name__}")
+    if state.get("version") != VERSION:
+        raise StateError(
+            f"the state has version {state.get('version')!r}, this pydmed-dali writes and reads "
+            f"version {VERSION}"
+        )
+    values = {name: value for name, value in state.items() if name != "digest"}
+    try:
+        intact = _digest(values) == state.get("digest")
+    except (TypeError, ValueError, RecursionError):  # values that no state has
+        intact = False
+    if not intact:
+        raise StateError(
+            "the state is damaged: its content does not fit the digest in it; load an older copy"
+        )
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
 def _identity(options: Options, dataset: Dataset) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name in _DECISIVE:
         value = getattr(options, name)
         values[name] = str(value) if name in ("chunk", "crop") else value
-    return {**values, "dataset": dataset.fingerprint, "reader": READER}
+    masks = "own masks" if options.own_masks else METHOD if options.min_tissue else None
+    return {**values, "dataset": dataset.fingerprint, "readers": READERS, "masks": masks}

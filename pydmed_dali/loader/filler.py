@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections import OrderedDict
@@ -9,13 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from pydmed_dali.errors import (
+    SlideChangedError,
     SlideError,
     SlideFormatError,
+    SlideMaskError,
     SlideNotFoundError,
     SlideReadError,
     SlideScaleError,
 )
-from pydmed_dali.geometry import Size
+from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import (
     Answer,
@@ -26,12 +29,29 @@ from pydmed_dali.loader.messages import (
     first_words,
     last_lines,
 )
+from pydmed_dali.loader.tissue import Tissue, TissueFinder
+from pydmed_dali.plan.parts import decoded_pixels, touched_parts
 from pydmed_dali.plan.placement import Placement
 from pydmed_dali.ring.arena import Arena
+from pydmed_dali.slide.cache import Cache
+from pydmed_dali.slide.file_identity import FileIdentity, check_same_file, file_identity
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.view import View, choose_view
 
+_OURS = (
+    SlideNotFoundError,
+    SlideFormatError,
+    SlideScaleError,
+    SlideMaskError,
+    SlideReadError,
+    SlideChangedError,
+)
 _MOST_OPEN = 8  # open slides a process keeps: each holds the file's directory in memory
+_BLOCK = Size(256, 256)  # what is decoded or left out where the file's own tiles are not known
+_POISON = "PYDMED_DALI_POISON"
+"""Environment variable that has a slot filled with a colour before a chunk is read into it, so that
+a crop of pixels which were not read shows it, and not a former chunk."""
+_POISON_COLOUR = (1, 254, 1)
 
 
 class Filler:
@@ -40,6 +60,9 @@ class Filler:
     def __init__(self, plan: ReadPlan, loader: BigChunkLoader, arena: Arena) -> None:
         self._plan, self._loader, self._arena = plan, loader, arena
         self._open: OrderedDict[Path, Slide] = OrderedDict()
+        self._files: dict[Path, FileIdentity | None] = {}
+        loader.cache = cache = Cache(plan.cache)
+        self._finder = TissueFinder(plan.tissue, plan.placer.crop, cache) if plan.tissue else None
 
     def fill(self, job: Job) -> Answer:
         """Load the job's chunk, or say why not; raises nothing but what ends a process."""
@@ -48,12 +71,13 @@ class Filler:
         try:
             slide = self._slide(job.path)
             view = choose_view(slide.facts, job.path, self._plan.level, self._plan.mpp)
+            tissue = self._finder.find(job.path, slide, view) if self._finder else None
             opened = True
-            placement = self._fill(job, slide, view)
+            placement, decoded = self._fill(job, slide, view, tissue)
+            # Afterwards, so that a file which changes while it is read is noticed too.
+            check_same_file(job.path, self._files[job.path])
         except Exception as error:
-            self._forget(job.path)
-            text = last_lines(traceback.format_exc())
-            return Failed(job.chunk, _slide_error(error, job, opened), text, whole_slide=not opened)
+            return self._failed(job, error, opened)
         return Loaded(
             chunk=job.chunk,
             origin=placement.origin,
@@ -61,7 +85,10 @@ class Filler:
             level=view.level,
             downsample=view.downsample,
             mpp=view.mpp,
+            decoded_pixels=decoded,
             seconds=time.monotonic() - begun,
+            file=self._files[job.path],
+            tissue=tissue.share if tissue else None,
         )
 
     def close(self) -> None:
@@ -69,18 +96,50 @@ class Filler:
         while self._open:
             self._forget(next(iter(self._open)))
 
-    def _fill(self, job: Job, slide: Slide, view: View) -> Placement:
+    def _fill(
+        self, job: Job, slide: Slide, view: View, tissue: Tissue | None
+    ) -> tuple[Placement, int]:
+        """Write the chunk's crops and pixels; returns its placement and the pixels decoded."""
         placer, slot = self._plan.placer, self._arena.chunk(job.slot)
-        placement = placer.place(view.dimensions, view.tile, job.candidate, job.visit)
-        extent = _at_least(placement.size, placer.crop)
-        pixels = slot[: extent.height, : extent.width]
-        self._loader.extract_bigchunk(slide, view, placement.origin, pixels)
+        eligible = tissue.eligible if tissue else None
+        placement = placer.place(view.dimensions, view.tile, job.candidate, job.visit, eligible)
         table = self._arena.table(job.slot)
         table[:] = placer.crops(placement, job.candidate, job.visit, len(table))
-        return placement
+        if _POISON in os.environ:
+            slot[:] = _POISON_COLOUR
+        extent = _at_least(placement.size, placer.crop)
+        out = slot[: extent.height, : extent.width]
+        if view.level in slide.facts.shifted_levels:
+            parts = [Region(Point(0, 0), extent)]
+            decoded = extent.area
+        else:
+            cell = view.tile if view.tile.area > 1 else _BLOCK
+            offset = Point(placement.origin.x % cell.width, placement.origin.y % cell.height)
+            parts = touched_parts(table, placer.crop, extent, cell, offset)
+            decoded = decoded_pixels(parts, cell, offset)
+        self._loader.extract_bigchunk(slide, view, placement.origin, out, parts)
+        return placement, round(decoded * view.scale[0] * view.scale[1])
+
+    def _failed(self, job: Job, error: Exception, opened: bool) -> Failed:
+        """The answer for what was raised, or for the changed file that was the reason of it."""
+        text = last_lines(traceback.format_exc())
+        try:
+            check_same_file(job.path, self._files.get(job.path))
+        except SlideError as changed:
+            error = changed
+        except OSError:
+            pass  # the file system fails as well: the first error says it
+        self._forget(job.path)
+        gone = isinstance(error, SlideChangedError | SlideNotFoundError)
+        return Failed(
+            job.chunk, _slide_error(error, job, opened), text, whole_slide=gone or not opened
+        )
 
     def _slide(self, path: Path) -> Slide:
-        slide = self._open.pop(path, None) or self._loader.open_slide(path)
+        slide = self._open.pop(path, None)
+        if slide is None:
+            self._files[path] = file_identity(path)
+            slide = self._loader.open_slide(path)
         self._open[path] = slide
         while len(self._open) > _MOST_OPEN:
             self._forget(next(iter(self._open)))
@@ -88,6 +147,7 @@ class Filler:
 
     def _forget(self, path: Path) -> None:
         """Close a slide, if it can be: after an error it may be in any state."""
+        self._files.pop(path, None)
         slide = self._open.pop(path, None)
         if slide is not None:
             with suppress(Exception):
@@ -101,9 +161,11 @@ def _at_least(size: Size, crop: Size) -> Size:
 
 def _slide_error(error: Exception, job: Job, opened: bool) -> SlideError:
     """The error as it crosses to the parent: ours as it is, any other in our words."""
-    for kind in (SlideNotFoundError, SlideFormatError, SlideScaleError, SlideReadError):
+    for kind in _OURS:
         if isinstance(error, kind):
-            return kind(first_words(str(error)))
+            text = str(error)
+            named = text if str(job.path) in text else f"{job.path}: {text}"
+            return kind(first_words(named))
     if not opened:
         return SlideFormatError(first_words(f"{job.path}: opening it raised {error!r}"))
     return SlideReadError(first_words(f"{job.path}: reading a chunk of it raised {error!r}"))

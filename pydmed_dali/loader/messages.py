@@ -16,9 +16,11 @@ from pathlib import Path
 
 from pydmed_dali.errors import SlideError
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Candidate
 from pydmed_dali.ring.arena import Layout
+from pydmed_dali.slide.file_identity import FileIdentity
 
 _LONGEST = 1 << 16
 _LONGEST_TRACEBACK = 4096
@@ -37,6 +39,10 @@ class ReadPlan:
     """The level to read, or None."""
     mpp: float | None
     """The resolution to read, in micrometres per pixel, or None."""
+    tissue: TissuePlan | None
+    """How much tissue crops must have; None draws from the whole slide."""
+    cache: Path | None
+    """The folder where what is found out of slides is kept; None keeps nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +104,14 @@ class Loaded:
     """Level-0 pixels per view pixel (x, y)."""
     mpp: tuple[float, float] | None
     """Effective micrometres per view pixel (x, y)."""
+    decoded_pixels: int
+    """Pixels of the level that had to be decoded: those of whole tiles that some crop touches."""
     seconds: float
     """Wall time of opening, reading and decoding."""
+    file: FileIdentity | None
+    """The slide's file while it was read, None where there is none to be seen."""
+    tissue: float | None = None
+    """Part of the slide that is tissue, 0 to 1; None where that was not asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ class Report:
     """All that was replaced or left out; printing it gives one line each."""
 
     slides_skipped: dict[Path, str]
-    """Slides that are not tried any more, with the reason: they cannot be opened, or killed two
-    loader processes."""
+    """Slides that are not tried any more, with the reason: they cannot be opened, changed while the
+    run went on, or killed two loader processes."""
     regions_failed: dict[Path, str]
     """Slides of which some region could not be read, with the first reason."""
     chunks_substituted: int

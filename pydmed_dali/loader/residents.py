@@ -6,17 +6,18 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pydmed_dali.dataset import Dataset
-from pydmed_dali.errors import SlideError, SlideReadError, StateError
+from pydmed_dali.errors import SlideChangedError, SlideError, SlideReadError, StateError
 from pydmed_dali.loader.messages import Answer, Failed, Job, Loaded
 from pydmed_dali.loader.pool import Pool
 from pydmed_dali.loader.statistics import Tally
 from pydmed_dali.plan.sampler import Candidate, Sampler
 from pydmed_dali.plan.window import Window
-from pydmed_dali.ring.arena import SharedArena
+from pydmed_dali.ring.arena import Layout
 from pydmed_dali.ring.slots import Slots
+from pydmed_dali.slide.file_identity import FileIdentity, change_in_words
 
 logger = logging.getLogger("pydmed_dali.loader")
 
@@ -33,6 +34,16 @@ class Resident:
     """The plan's visit, over all ranks."""
     candidate: Candidate
     loaded: Loaded
+
+
+class Ring(Protocol):
+    """The memory that the pool fills, as far as it matters here."""
+
+    layout: Layout
+
+    def mark_filled(self, slot: int) -> None:
+        """Note that a slot's memory is taken."""
+        ...
 
 
 class _Search:
@@ -83,19 +94,20 @@ class Residents:
         sampler: Sampler,
         window: Window,
         visit_of: Callable[[int], int],
-        arena: SharedArena,
+        ring: Ring,
         pool: Pool,
         on_ready: Callable[[Resident], None],
         on_error: str,
     ) -> None:
         self._dataset, self._sampler, self._window = dataset, sampler, window
-        self._visit_of, self._arena, self._pool = visit_of, arena, pool
+        self._visit_of, self._ring, self._pool = visit_of, ring, pool
         self._on_ready, self._on_error = on_ready, on_error
-        self._slots = Slots(arena.layout.slots)
+        self._slots = Slots(ring.layout.slots)
         self._searches: dict[int, _Search] = {}
         self._places: dict[int, int] = {}
         self._known: dict[int, int] = {}
         self._forgot = False
+        self._files: dict[int, FileIdentity | None] = {}
         self.bad_slides: dict[int, str] = {}
         """Slides that are not tried again, with the reason."""
         self.troubled_slides: dict[int, str] = {}
@@ -168,11 +180,24 @@ class Residents:
         self._pool.submit(Job(chunk, slot, search.visit, search.present, path))
 
     def _take(self, answers: list[Answer]) -> None:
-        for answer in answers:
+        for answer in map(self._refuse_change, answers):
             if isinstance(answer, Failed):
                 self._pass_over(answer)
             else:
                 self._publish(answer)
+
+    def _refuse_change(self, answer: Answer) -> Answer:
+        """The answer, but a failure for a chunk of another file than its slide's first chunk.
+
+        Known here for all workers, so that no two of them read two files under one name.
+        """
+        if isinstance(answer, Failed):
+            return answer
+        slide = self._searches[answer.chunk].present.slide
+        if self._files.setdefault(slide, answer.file) == answer.file:
+            return answer
+        error = SlideChangedError(change_in_words(self._dataset.slides[slide].path))
+        return Failed(answer.chunk, error, traceback="", whole_slide=True)
 
     def _publish(self, loaded: Loaded) -> None:
         search = self._searches.pop(loaded.chunk)
@@ -182,11 +207,13 @@ class Residents:
         if len(self._places) > _MOST_PLACES:
             del self._places[next(iter(self._places))]
             self._forgot = True
-        self._arena.mark_filled(slot)
+        self._ring.mark_filled(slot)
         self.tally.chunks_read += 1
-        self.tally.bytes_read += 3 * loaded.size.area
+        self.tally.pixels_decoded += loaded.decoded_pixels
         self.tally.decode_seconds += loaded.seconds
         self.tally.reads_per_slide[search.present.slide] += 1
+        if loaded.tissue is not None:
+            self.tally.tissue_shares[search.present.slide] = loaded.tissue
         self._on_ready(Resident(slot, search.visit, search.present, loaded))
         self._slots.publish(loaded.chunk)
 

@@ -18,8 +18,9 @@ class Stats:
     """SmallChunks in them, padding of a last batch not counted."""
     chunks_read: int
     """BigChunks loaded into the ring."""
-    bytes_read: int
-    """Bytes of their decoded pixels."""
+    decode_amplification: float
+    """Pixels decoded per pixel delivered: what reading costs. Below 1 where crops overlap so much
+    that pixels are used again; a run's first chunks, read before they give crops, raise it."""
     decode_seconds: float
     """Time spent opening, reading and decoding them, summed over the workers."""
     startup_seconds: float
@@ -32,6 +33,8 @@ class Stats:
     """Mean number of different slides in a batch."""
     reads_per_slide: dict[Path, int]
     """BigChunks read of each slide."""
+    tissue_shares: dict[Path, float]
+    """Part of each of these slides that is tissue, 0 to 1; empty without `min_tissue`."""
     slides_skipped: dict[Path, str]
     """Slides that could not be read, wholly or in places, with the first reason."""
     worker_deaths: int
@@ -56,7 +59,7 @@ class Tally:
     crops: int = 0
     chunks_read: int = 0
     chunks_substituted: int = 0
-    bytes_read: int = 0
+    pixels_decoded: int = 0
     decode_seconds: float = 0.0
     startup_seconds: float = 0.0
     starved_seconds: float = 0.0
@@ -64,6 +67,7 @@ class Tally:
     first_batch_at: float | None = None
     slides_in_batches: int = 0
     reads_per_slide: Counter[int] = field(default_factory=Counter)
+    tissue_shares: dict[int, float] = field(default_factory=dict)
 
     def count_batch(self, crops: int, slides: int, waited: float) -> None:
         """A batch was put together; `waited` seconds of that its chunks were awaited."""

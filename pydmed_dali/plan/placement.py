@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.plan.eligible import Eligible, Places
 from pydmed_dali.plan.random import Stream, uniform
 from pydmed_dali.plan.sampler import Candidate
 
@@ -28,6 +29,8 @@ class Placement:
     slide is smaller than a crop."""
     cell: Size
     """Crops start in the first `cell` pixels of the chunk, each place as likely as any other."""
+    places: Places | None = None
+    """Where in the cell crops may start; None for everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,8 @@ class Placer:
 
     The places where a crop can start are parted among the cells of a grid, one chunk each, so that
     every place belongs to exactly one cell. A cell is drawn in proportion to its places, and a crop
-    uniformly within it: all together, every crop of the slide is equally likely.
+    uniformly within it: all together, every crop of the slide is equally likely. Where only some
+    places are eligible, only those count, and every eligible crop is equally likely.
 
     The visits of one slide walk over its cells by a Kronecker sequence with the golden ratio and a
     random start: each visit by itself is distributed as said, and n visits together cover the slide
@@ -48,32 +52,46 @@ class Placer:
     chunk: Size
     crop: Size
 
-    def place(self, extent: Size, tile: Size, candidate: Candidate, visit: int) -> Placement:
-        """The chunk of a visit on a slide of `extent` with tiles of `tile` (both view pixels)."""
+    def place(
+        self,
+        extent: Size,
+        tile: Size,
+        candidate: Candidate,
+        visit: int,
+        eligible: Eligible | None = None,
+    ) -> Placement:
+        """The chunk of a visit on a slide of `extent` with tiles of `tile` (both view pixels).
+
+        `eligible` tells the places where a crop may start, at least one; None for everywhere.
+        """
         columns = cell_borders(extent.width, self.crop.width, self.chunk.width, tile.width)
         rows = cell_borders(extent.height, self.crop.height, self.chunk.height, tile.height)
-        # The cells in rows, each as long as its places: a row first, then a cell of that row.
-        wide = int(columns[-1])
-        drawn = int(self._quantile(candidate, visit) * float(wide * int(rows[-1])))
-        row = int(np.searchsorted(rows * wide, drawn, "right")) - 1
-        y, high = int(rows[row]), int(rows[row + 1] - rows[row])
-        column = int(np.searchsorted(columns * high, drawn - y * wide, "right")) - 1
-        x = int(columns[column])
+        quantile = self._quantile(candidate, visit)
+        if eligible is None:
+            row, column = _cell_at(quantile, rows, columns)
+        else:
+            number = int(quantile * float(eligible.count))
+            row, column = eligible.cell_of(number, rows, columns)
+        x, y = int(columns[column]), int(rows[row])
+        cell = Size(int(columns[column + 1]) - x, int(rows[row + 1]) - y)
         return Placement(
             origin=Point(x, y),
             size=Size(
                 min(self.chunk.width, extent.width - x), min(self.chunk.height, extent.height - y)
             ),
-            cell=Size(int(columns[column + 1]) - x, int(rows[row + 1]) - y),
+            cell=cell,
+            places=None if eligible is None else eligible.places_in(Point(x, y), cell),
         )
 
     def crops(
         self, placement: Placement, candidate: Candidate, visit: int, count: int
     ) -> Positions:
         """Where the `count` crops of a visit lie in its chunk."""
-        number = np.arange(2 * count, dtype=np.int64)
         key = (self.seed, Stream.CROPS, visit, candidate.attempt)
-        drawn = uniform(*key, number).reshape(count, 2)
+        drawn = uniform(*key, np.arange(2 * count, dtype=np.int64)).reshape(count, 2)
+        if placement.places is not None:
+            numbers = (drawn[:, 0] * placement.places.count).astype(np.int64)
+            return placement.places.at(numbers).astype(np.int32)
         return (drawn * (placement.cell.height, placement.cell.width)).astype(np.int32)
 
     def _quantile(self, candidate: Candidate, visit: int) -> float:
@@ -82,6 +100,18 @@ class Placer:
             return float(uniform(*key)[0])
         start = float(uniform(self.seed, Stream.LOCATION, candidate.slide)[0])
         return (start + candidate.turn * _GOLDEN_RATIO) % 1.0
+
+
+def _cell_at(
+    quantile: float, rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> tuple[int, int]:
+    """The cell at a share of all places, the cells in rows: a row first, then a cell of it."""
+    wide = int(columns[-1])
+    drawn = int(quantile * float(wide * int(rows[-1])))
+    row = int(np.searchsorted(rows * wide, drawn, "right")) - 1
+    high = int(rows[row + 1] - rows[row])
+    column = int(np.searchsorted(columns * high, drawn - int(rows[row]) * wide, "right")) - 1
+    return row, column
 
 
 def cell_borders(extent: int, crop: int, chunk: int, tile: int) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ from pydmed_dali.geometry import Size
 from pydmed_dali.plan.placement import Positions
 from pydmed_dali.ring.memory import free_memory
 from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.wording import gib
 
 _CHANNELS = 3
 
@@ -46,8 +47,30 @@ class Layout:
     @property
     def tables_offset(self) -> int:
         """Where the tables begin: the first page border behind the pixels."""
-        pixels = self.slots * self.chunk_bytes + self.pads * self.chunk.width * _CHANNELS
-        return -(-pixels // mmap.PAGESIZE) * mmap.PAGESIZE
+        return -(-self.pixel_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+
+    def images(self, slots_per_image: int) -> list[tuple[int, int]]:
+        """(where it begins, in bytes; its rows) of each image that DALI sees, `chunk.width` wide.
+
+        The slots in order, `slots_per_image` of them to an image, then the pad rows: each image
+        begins where the one before it ends.
+        """
+        rows = [
+            min(slots_per_image, self.slots - first) * self.chunk.height
+            for first in range(0, self.slots, slots_per_image)
+        ] + [1] * self.pads
+        ends = np.cumsum([0, *rows]) * self.row_bytes
+        return list(zip(ends[:-1].tolist(), rows, strict=True))
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row of pixels."""
+        return self.chunk.width * _CHANNELS
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of slots and pad rows, which is what DALI sees."""
+        return self.slots * self.chunk_bytes + self.pads * self.row_bytes
 
     @property
     def nbytes(self) -> int:
@@ -68,33 +91,29 @@ class Arena:
         memory = mmap.mmap(descriptor, layout.nbytes)
         # frombuffer keeps the mapping alive; an ndarray made with buffer= would leave DALI a
         # dangling pointer.
-        whole = np.frombuffer(memory, np.uint8)
-        chunk, end = layout.chunk, layout.slots * layout.chunk_bytes
-        row = chunk.width * _CHANNELS
-        self._pixels = whole[:end]
-        self._pads = whole[end : end + layout.pads * row].reshape(-1, 1, chunk.width, _CHANNELS)
-        tables = whole[layout.tables_offset :].view(np.int32)
+        self.memory = np.frombuffer(memory, np.uint8)
+        """All bytes of the arena."""
+        tables = self.memory[layout.tables_offset :].view(np.int32)
         self.tables = tables.reshape(layout.slots, layout.crops, 2)
         """(P, R, 2) int32: (y, x) of every crop of every slot, in the chunk's pixels."""
 
     def chunk(self, slot: int) -> Pixels:
         """The pixels of a slot, (height, width, 3)."""
-        return self.bands(1)[slot]
+        chunk = self.layout.chunk
+        return self._rows(slot * self.layout.chunk_bytes, chunk.height)
 
     def table(self, slot: int) -> Positions:
         """The crop positions of a slot, (R, 2)."""
         table: Positions = self.tables[slot]
         return table
 
-    def bands(self, slots: int) -> list[Pixels]:
-        """The slots in order, `slots` of them to an image, each (slots * height, width, 3)."""
-        size = slots * self.layout.chunk_bytes
-        pieces = [self._pixels[at : at + size] for at in range(0, len(self._pixels), size)]
-        return [piece.reshape(-1, self.layout.chunk.width, _CHANNELS) for piece in pieces]
+    def images(self, slots_per_image: int) -> list[Pixels]:
+        """The images that DALI sees, each (height, width, 3); see `Layout.images`."""
+        return [self._rows(*image) for image in self.layout.images(slots_per_image)]
 
-    def pads(self) -> list[Pixels]:
-        """The pad rows, each (1, width, 3)."""
-        return list(self._pads)
+    def _rows(self, start: int, rows: int) -> Pixels:
+        pixels = self.memory[start : start + rows * self.layout.row_bytes]
+        return pixels.reshape(rows, self.layout.chunk.width, _CHANNELS)
 
 
 class SharedArena:
@@ -138,12 +157,8 @@ def _refuse_overrun(layout: Layout, promised: int) -> None:
     free = free_memory() - promised
     if layout.nbytes > free:
         raise RingMemoryError(
-            f"the ring needs {_gib(layout.nbytes)} ({layout.slots} chunks of {layout.chunk} "
-            f"pixels), but {_gib(max(free, 0))} are free here"
-            + (f", with {_gib(promised)} promised to other sources" if promised else "")
+            f"the ring needs {gib(layout.nbytes)} ({layout.slots} chunks of {layout.chunk} "
+            f"pixels), but {gib(max(free, 0))} are free here"
+            + (f", with {gib(promised)} promised to other sources" if promised else "")
             + "; lower chunk_size, resident, batch_size or num_workers"
         )
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.2f} GiB"

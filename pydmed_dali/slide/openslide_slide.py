@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openslide
 
-from pydmed_dali.errors import SlideFormatError, SlideNotFoundError, SlideReadError
+from pydmed_dali.errors import SlideFormatError, SlideReadError
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.slide.file_identity import check_regular_file
 from pydmed_dali.slide.protocol import WHITE, Pixels, SlideFacts
 
 _ROWS = 1024  # rows read at once: OpenSlide hands out RGBA, a third more than the slot holds
@@ -27,14 +29,13 @@ class OpenSlideSlide:
     level-0 location falls between two of that level's pixels: such reads are equal to OpenSlide's
     own, but not to the file's pixels.
 
-    Raises `SlideNotFoundError` when the file is missing, `SlideFormatError` when OpenSlide cannot
-    open it.
+    Raises `SlideNotFoundError` when the file is missing, `SlideFormatError` when it is no regular
+    file, OpenSlide cannot open it, or it claims sizes that no slide has.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if not path.exists():
-            raise SlideNotFoundError(f"{path}: there is no such file")
+        check_regular_file(path)
         try:
             self._slide = openslide.OpenSlide(path)
         except (openslide.OpenSlideError, OSError) as error:
@@ -59,12 +60,16 @@ class OpenSlideSlide:
         """What the file says of itself."""
         return self._facts
 
+    def explain(self, reason: str) -> None:
+        """Say in `facts` why no other reader was taken."""
+        self._facts = replace(self._facts, reader_reason=reason)
+
     def read_into(self, out: Pixels, location: Point, level: int) -> None:
         """See `Slide.read_into`."""
         height, width = out.shape[:2]
         downsample = self._facts.level_downsamples[level]
         # Bands only where they start on whole level-0 pixels: else each would be shifted by itself.
-        rows = _ROWS if downsample.is_integer() else height
+        rows = height if level in self._facts.shifted_levels else _ROWS
         for top in range(0, height, rows):
             band = out[top : top + rows]
             y = location.y + round(top * downsample)
@@ -98,15 +103,18 @@ def _flatten(rgba: Pixels, background: tuple[int, int, int], out: Pixels) -> Non
 
 def _facts(slide: openslide.OpenSlide) -> SlideFacts:
     properties = slide.properties
+    downsamples = tuple(float(value) for value in slide.level_downsamples)
     return SlideFacts(
         level_dimensions=tuple(Size(*size) for size in slide.level_dimensions),
-        level_downsamples=tuple(float(value) for value in slide.level_downsamples),
+        level_downsamples=downsamples,
         tile_sizes=tuple(_tile(properties, level) for level in range(slide.level_count)),
         mpp=_mpp(properties),
         objective_power=_number(properties, openslide.PROPERTY_NAME_OBJECTIVE_POWER),
         background=_background(properties),
         vendor=properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"),
         reader=READER,
+        reader_reason="it opens every format",
+        shifted_levels=frozenset(n for n, d in enumerate(downsamples) if not d.is_integer()),
     )
 
 
@@ -141,10 +149,11 @@ def _background(properties: Any) -> tuple[int, int, int]:
 
 def _file_hint(path: Path) -> str:
     """What else the file may be: a common reason, or its size."""
-    if path.is_dir():
-        return "it is a folder"
-    with path.open("rb") as file:
-        head = file.read(64)
-    if head.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer: fetch the slide itself with `git lfs pull`"
-    return f"the file has {path.stat().st_size} bytes"
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+        if head.startswith(b"version https://git-lfs"):
+            return "it is a Git LFS pointer: fetch the slide itself with `git lfs pull`"
+        return f"the file has {path.stat().st_size} bytes"
+    except OSError as error:
+        return f"reading it says: {error.strerror}"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.slide.limits import check_claims
 
 Pixels = NDArray[np.uint8]
 """Image pixels, (height, width, 3) uint8 RGB."""
@@ -19,7 +20,10 @@ WHITE = (255, 255, 255)
 
 @dataclass(frozen=True, slots=True)
 class SlideFacts:
-    """What a plan needs to know of one slide: small, picklable, read from the file once."""
+    """What a plan needs to know of one slide: small, picklable, read from the file once.
+
+    Raises `SlideFormatError` for sizes that no slide has: see `slide/limits.py`.
+    """
 
     level_dimensions: tuple[Size, ...]
     """Width and height of each level in its own pixels, finest first."""
@@ -37,6 +41,14 @@ class SlideFacts:
     """The format as the reader names it, e.g. `aperio`."""
     reader: str
     """The reader and its version, e.g. `openslide 4.0.1`."""
+    reader_reason: str = ""
+    """Why this reader and no other, for people."""
+    shifted_levels: frozenset[int] = frozenset()
+    """Levels that the reader shifts by part of a pixel, by how much depending on where a read
+    begins, so that a chunk of them must be read in one piece."""
+
+    def __post_init__(self) -> None:
+        check_claims(self.level_dimensions, self.level_downsamples, self.tile_sizes)
 
     @property
     def dimensions(self) -> Size:
@@ -65,9 +77,9 @@ class Slide(Protocol):
     def read_into(self, out: Pixels, location: Point, level: int) -> None:
         """Fill `out` with the region of `level` whose top left corner lies at `location`.
 
-        `out` is (height, width, 3) uint8 RGB and may be a strided view; `location` is in level-0
-        pixels and may lie outside the slide. Places outside the scan take `facts.background`.
-        Raises `SlideReadError`, after which `out` holds undefined pixels.
+        `out` is (height, width, 3) uint8 RGB and may be a view whose rows lie apart; `location` is
+        in level-0 pixels and may lie outside the slide. Places outside the scan take
+        `facts.background`. Raises `SlideReadError`, after which `out` holds undefined pixels.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +11,17 @@ import numpy as np
 from PIL import Image
 
 from pydmed_dali.errors import SlideScaleError
-from pydmed_dali.geometry import Point, Size
+from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.slide.protocol import Pixels, Slide, SlideFacts
 
 MPP_TOLERANCE = 0.05
 """A level whose mpp is this close (relative) to the requested one serves as it is."""
 
-_BAND = 512  # output rows resampled at once: bounds the memory of a chunk that is read finer
-_MARGIN = 4  # source rows per step of the scale that the resampling filter may look beyond a band
+_MOST_AT_ONCE = 512  # pixels a side that are resampled at once, and
+_MOST_SOURCE = 4096  # those of the level that they are made of: a coarse view needs much of it
+_MARGIN = 4  # source pixels per step of the scale that the resampling filter may look beyond
+_MOST_SCALE = 256
+"""Steps of a level per view pixel: beyond, a slide's mpp is not believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def choose_view(facts: SlideFacts, path: Path, level: int | None, mpp: float | N
 
     For `mpp`, a level within 5% serves as it is; otherwise the nearest finer level is to be
     resampled. Raises `SlideScaleError` for a level that the slide does not have, for an mpp finer
-    than it has, and for an mpp where the file tells none.
+    than it has or absurdly coarser, and for an mpp where the file tells none.
     """
     if mpp is None:
         return _level_view(facts, path, 0 if level is None else level)
@@ -71,21 +75,41 @@ def choose_view(facts: SlideFacts, path: Path, level: int | None, mpp: float | N
             f"per pixel; ask for mpp >= {finest:.4g}"
         )
     finer = max(n for n, d in enumerate(facts.level_downsamples) if finest * d < mpp)
-    return _resampled_view(facts, finer, mpp)
+    return _resampled_view(facts, path, finer, mpp)
 
 
-def read_view(slide: Slide, view: View, origin: Point, out: Pixels) -> None:
-    """Fill `out` (height, width, 3) with the view's pixels from `origin` (view pixels) on.
+def read_view(
+    slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+) -> None:
+    """Fill the `parts` of `out` (height, width, 3) with the view's pixels from `origin` on.
 
-    Places outside the slide take the background colour. Resampling is Pillow's antialiased Hamming
-    filter, computed in bands of rows so that a coarse view of a fine level does not hold the whole
-    of it; a filter without jumps, so that bands and chunks do not show.
+    `origin` is in view pixels, the parts are in those of `out`; other places of `out` may be filled
+    or left as they are. Places outside the slide take the background colour.
+
+    Resampling is Pillow's antialiased Hamming filter, computed block by block so that a coarse view
+    of a fine level does not hold the whole of it; a filter without jumps, so that blocks and chunks
+    do not show.
     """
     if view.is_level:
-        slide.read_into(out, view.location(origin), view.level)
+        for part in parts:
+            corner = Point(origin.x + part.location.x, origin.y + part.location.y)
+            slide.read_into(out[part.slices], view.location(corner), view.level)
         return
-    for top in range(0, out.shape[0], _BAND):
-        _resample_band(slide, view, Point(origin.x, origin.y + top), out[top : top + _BAND])
+    side = min(_MOST_AT_ONCE, int(_MOST_SOURCE / max(view.scale)))
+    for top in range(0, out.shape[0], side):
+        for left in range(0, out.shape[1], side):
+            block = Region(Point(left, top), Size(side, side))
+            if any(_meet(part, block) for part in parts):
+                corner = Point(origin.x + left, origin.y + top)
+                _resample(slide, view, corner, out[block.slices])
+
+
+def _meet(one: Region, other: Region) -> bool:
+    """Whether two regions have a pixel in common."""
+    return all(
+        mine.start < theirs.stop and theirs.start < mine.stop
+        for mine, theirs in zip(one.slices, other.slices, strict=True)
+    )
 
 
 def _level_view(facts: SlideFacts, path: Path, level: int) -> View:
@@ -107,10 +131,15 @@ def _level_view(facts: SlideFacts, path: Path, level: int) -> View:
     )
 
 
-def _resampled_view(facts: SlideFacts, level: int, mpp: float) -> View:
+def _resampled_view(facts: SlideFacts, path: Path, level: int, mpp: float) -> View:
     assert facts.mpp is not None
     downsample = facts.level_downsamples[level]
     scale = (mpp / (facts.mpp[0] * downsample), mpp / (facts.mpp[1] * downsample))
+    if max(scale) > _MOST_SCALE:
+        raise SlideScaleError(
+            f"{path}: mpp={mpp} was asked for, {max(scale):,.0f} times coarser than the level that "
+            f"would be resampled; at most {_MOST_SCALE} times is: is the file's mpp right?"
+        )
     size = facts.level_dimensions[level]
     return View(
         level=level,
@@ -122,8 +151,8 @@ def _resampled_view(facts: SlideFacts, level: int, mpp: float) -> View:
     )
 
 
-def _resample_band(slide: Slide, view: View, origin: Point, out: Pixels) -> None:
-    """Read the source of one band with a margin for the filter, and resample it into `out`."""
+def _resample(slide: Slide, view: View, origin: Point, out: Pixels) -> None:
+    """Read the source of one block with a margin for the filter, and resample it into `out`."""
     height, width = out.shape[:2]
     box = (
         origin.x * view.scale[0],

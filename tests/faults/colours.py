@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.dataset import Dataset, Patient, Record
-from pydmed_dali.geometry import Point, Size
+from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.plan.placement import cell_borders
 from pydmed_dali.plan.random import mix
@@ -58,7 +59,9 @@ class ColourLoader(BigChunkLoader):
     def open_slide(self, path: Path) -> Slide:
         return ColourSlide(path)
 
-    def extract_bigchunk(self, slide: Slide, view: View, origin: Point, out: Pixels) -> None:
+    def extract_bigchunk(
+        self, slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+    ) -> None:
         slide.read_into(out, origin, 0)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BufferedReader
 from pathlib import Path
 
-from pydmed_dali.geometry import Point
+from pydmed_dali.geometry import Point, Region
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.slide.protocol import Pixels, Slide
 from pydmed_dali.slide.view import View
@@ -16,9 +17,11 @@ _kept: list[Pixels | BufferedReader] = []
 class KeepsChunks(BigChunkLoader):
     """Keeps a copy of every chunk."""
 
-    def extract_bigchunk(self, slide: Slide, view: View, origin: Point, out: Pixels) -> None:
+    def extract_bigchunk(
+        self, slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+    ) -> None:
         """Read as usual, and keep it."""
-        super().extract_bigchunk(slide, view, origin, out)
+        super().extract_bigchunk(slide, view, origin, out, parts)
         _kept.append(out.copy())
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydmed_dali.geometry import Point
+from pydmed_dali.errors import SlideReadError
+from pydmed_dali.geometry import Point, Region
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.filler import Filler
 from pydmed_dali.loader.messages import Loaded
@@ -52,8 +56,9 @@ class Misbehaving(BigChunkLoader):
             return  # the parent tries the loader's pickle
         self._come_to("starting")
         program = sys.modules["__main__"]
-        self._trap(program, "send", "publishing", lambda message: isinstance(message, Loaded))
-        self._trap(Filler, "close", "shutting down", lambda: True)
+        self._trap(program, "send", "publishing", lambda _, message: isinstance(message, Loaded))
+        self._trap(program, "receive", "idle", lambda channel: not _has_mail(channel))
+        self._trap(Filler, "close", "shutting down", lambda _: True)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "parent": os.getpid()}
@@ -63,11 +68,13 @@ class Misbehaving(BigChunkLoader):
             self._come_to("opening")
         return super().open_slide(path)
 
-    def extract_bigchunk(self, slide: Slide, view: View, origin: Point, out: Pixels) -> None:
+    def extract_bigchunk(
+        self, slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+    ) -> None:
         if slide.path.name == SLIDE:
             out[:] = 13  # half-written pixels must never be seen
             self._come_to("reading")
-        super().extract_bigchunk(slide, view, origin, out)
+        super().extract_bigchunk(slide, view, origin, out, parts)
 
     def _come_to(self, place: str) -> None:
         if place != self.place:
@@ -81,12 +88,17 @@ class Misbehaving(BigChunkLoader):
     def _trap(self, owner: Any, name: str, place: str, applies: Callable[..., bool]) -> None:
         plain = getattr(owner, name)
 
-        def trapped(first: Any, *rest: Any) -> Any:
-            if applies(*rest):
+        def trapped(*arguments: Any) -> Any:
+            if applies(*arguments):
                 self._come_to(place)
-            return plain(first, *rest)
+            return plain(*arguments)
 
         setattr(owner, name, trapped)
+
+
+def _has_mail(channel: socket.socket) -> bool:
+    """Whether a job is waiting: without one the worker is idle."""
+    return bool(select.select([channel], [], [], 0)[0])
 
 
 class EndsAlways(BigChunkLoader):
@@ -108,3 +120,31 @@ def _end_if_worker(parent: int) -> BigChunkLoader:
     if os.getpid() != parent:
         os._exit(9)
     return EndsAtOnce()
+
+
+class ReadsFromPipe(BigChunkLoader):
+    """The first read of one slide waits until somebody writes to a named pipe, and closes it."""
+
+    def __init__(self, pipe: Path) -> None:
+        self.pipe = pipe
+
+    def extract_bigchunk(
+        self, slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+    ) -> None:
+        done = self.pipe.with_suffix(".done")
+        if slide.path.name == SLIDE and not done.exists():
+            out[:] = 13
+            self.pipe.read_bytes()
+            done.touch()
+        super().extract_bigchunk(slide, view, origin, out, parts)
+
+
+class Forgiving(BigChunkLoader):
+    """Delivers what it has, where a part cannot be read."""
+
+    def extract_bigchunk(
+        self, slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+    ) -> None:
+        out[:] = 255
+        with suppress(SlideReadError):
+            super().extract_bigchunk(slide, view, origin, out, parts)

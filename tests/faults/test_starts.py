@@ -46,7 +46,7 @@ def test_a_notebook(coordinate_folder: Path, tmp_path: Path) -> None:
         f"import sys; sys.argv = ['notebook', {str(coordinate_folder)!r}]\n" + PREAMBLE,
         "from pydmed_dali import BigChunkLoader\n"
         "class Mine(BigChunkLoader):\n"
-        "    def extract_bigchunk(self, slide, view, origin, out):\n"
+        "    def extract_bigchunk(self, slide, view, origin, out, parts):\n"
         "        out[:] = 77",
         "with make(loader=Mine()) as source:\n"
         "    batch = next(iter(loader_of(source)))\n"
@@ -62,7 +62,7 @@ def test_a_loader_class_of_the_users_script(tmp_path: Path, coordinate_folder: P
     body = """
 from pydmed_dali import BigChunkLoader
 class Mine(BigChunkLoader):
-    def extract_bigchunk(self, slide, view, origin, out):
+    def extract_bigchunk(self, slide, view, origin, out, parts):
         out[:] = 42
 with make(loader=Mine()) as source:
     print(next(iter(loader_of(source)))["image"].unique().tolist())

@@ -61,6 +61,28 @@ def test_every_rank_gets_its_share_of_every_label(
             assert max(own) - min(own) <= 1
 
 
+@given(label_lists, st.integers(0, 2**63 - 1), st.integers(1, 3))
+def test_balanced_labels_come_equally_often_and_their_patients_in_turn(
+    labels: list[str], seed: int, world_size: int
+) -> None:
+    sampler = Sampler(dataset_of(labels), seed, 0, world_size, "label")
+    length, kinds = sampler.visits_per_pass, sorted(set(labels))
+    assert length == len(kinds) * -(-len(labels) // len(kinds))
+    met: Counter[int] = Counter()
+    for number in range(4):
+        chosen = [planned(sampler, number * length + v) for v in range(length)]
+        shares = Counter(labels[c.patient] for c in chosen)
+        assert set(shares.values()) == {length // len(kinds)} and sorted(shares) == kinds
+        for rank in range(world_size):
+            ours = chosen[(rank - number * length) % world_size :: world_size]
+            own = Counter(labels[c.patient] for c in ours)
+            assert all(abs(own[k] - shares[k] / world_size) < 1 for k in kinds)
+        met.update(c.patient for c in chosen)
+        for kind in kinds:
+            counts = [met[p] for p, label in enumerate(labels) if label == kind]
+            assert max(counts) - min(counts) <= 1
+
+
 def test_orders_differ_between_seeds_and_between_passes() -> None:
     def order(seed: int, number: int) -> list[int]:
         sampler = Sampler(dataset_of(["a"] * 30), seed)

@@ -14,8 +14,10 @@ FACE = "__init__"
 
 ROOMS = (
     "errors",
+    "wording",
     "geometry",
     "dataset",
+    "annotation",
     "slide",
     "plan",
     "ring",
@@ -23,15 +25,25 @@ ROOMS = (
     "dali",
     FACE,
     "pipelines",
+    "measure",
     "demo",
+    "preview",
     "cli",
     "__main__",
 )
 """A room is a module or a subpackage; it may import itself and those before it."""
 
 HEAVY = {"cupy", "nvidia", "torch"}
-HEAVY_ROOMS = {"dali", "pipelines", "demo", "cli"}
-SLOW_TO_IMPORT = HEAVY | {"imagecodecs", "matplotlib", "numpy", "openslide", "PIL", "tifffile"}
+HEAVY_ROOMS = {"dali", "pipelines", "measure", "demo", "cli"}
+SLOW_TO_IMPORT = HEAVY | {
+    "imagecodecs",
+    "matplotlib",
+    "numpy",
+    "openslide",
+    "PIL",
+    "shapely",
+    "tifffile",
+}
 MOST_LINES = 400
 
 

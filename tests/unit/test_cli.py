@@ -14,10 +14,13 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from pydmed_dali import __version__
+from pydmed_dali import BigChunkSource, Dataset, __version__
 from pydmed_dali.cli import app
+from pydmed_dali.cli_cuda import judge
 from pydmed_dali.geometry import Size
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.slide.openslide_slide import OpenSlideSlide
+from pydmed_dali.slide.tissue_mask import compute_mask
 
 PROGRAM = (sys.executable, "-c", "from pydmed_dali.cli import main; main()")
 HEAVY = {"cupy", "matplotlib", "numpy", "nvidia", "openslide", "torch"}
@@ -77,6 +80,7 @@ def test_inspect_tells_what_a_slide_says_of_itself(slides: Path) -> None:
         "reason": None,
         "vendor": "generic-tiff",
         "reader": slide["reader"],
+        "reader_reason": "its tiles are coded as ADOBE_DEFLATE in RGB",
         "dimensions": [600, 500],
         "levels": [
             {"dimensions": [600, 500], "downsample": 1.0, "tile": [256, 256]},
@@ -85,7 +89,15 @@ def test_inspect_tells_what_a_slide_says_of_itself(slides: Path) -> None:
         "mpp": pytest.approx([0.25, 0.25], rel=1e-3),
         "objective_power": None,
         "background": [255, 255, 255],
+        "tissue": pytest.approx(_tissue(slides / "good.tif"), abs=1e-4),
     }
+
+
+def _tissue(path: Path) -> float:
+    slide = OpenSlideSlide(path)
+    share = compute_mask(slide).share
+    slide.close()
+    return share
 
 
 def test_inspect_goes_on_after_a_broken_slide(slides: Path) -> None:
@@ -100,7 +112,13 @@ def test_inspect_goes_on_after_a_broken_slide(slides: Path) -> None:
 def test_inspect_prints_a_table_a_slide(slides: Path) -> None:
     result = CliRunner().invoke(app, ["inspect", str(slides)])
     assert result.exit_code == 0
-    for words in ("600x500, downsample 1", "300x250, downsample 2", "0.25 x 0.25", "generic-tiff"):
+    for words in (
+        "600x500, downsample 1",
+        "300x250, downsample 2",
+        "0.25 x 0.25",
+        "generic-tiff",
+        "of the slide",
+    ):
         assert words in result.stdout
     assert str(slides / "broken.svs") in result.stdout
 
@@ -138,6 +156,32 @@ def test_doctor_finds_this_machine_well() -> None:
     assert {"GPU", "cores", "free memory", "torch", "OpenSlide library"} <= set(checks)
 
 
+def test_doctor_tests_each_residency_or_says_why_not() -> None:
+    result = CliRunner().invoke(app, ["doctor", "--json", "--gpu-test"])
+    checks = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+    there_is_one = checks["GPU"]["found"].startswith("DALI finds")
+    for residency in ("device", "mapped", "host"):
+        expected = "each pixel as it should be" if there_is_one else "there is no GPU"
+        assert expected in checks[f"GPU test ({residency})"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("driver", "dali", "torch", "status", "words"),
+    [
+        (13000, 12000, 12080, "ok", "driver 13; built for: DALI 12, CuPy 12.9, torch 12.8"),
+        (13000, 12000, 13000, "warning", "one major version of CUDA"),
+        (12020, 12000, 13000, "failed", "too old for torch: update it, or install builds for"),
+        (13000, 12000, None, "ok", "torch none"),
+    ],
+)
+def test_doctor_says_whether_cuda_versions_go_together(
+    driver: int, dali: int, torch: int | None, status: str, words: str
+) -> None:
+    check = judge(driver, {"DALI": dali, "CuPy": 12090, "torch": torch}, gpus=1)
+    assert check.status == status
+    assert words in f"{check.found} {check.remedy}"
+
+
 def test_doctor_prints_a_table() -> None:
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0
@@ -170,7 +214,7 @@ def test_doctor_takes_a_missing_cupy_for_a_warning_where_there_is_no_gpu() -> No
 
 
 def test_doctor_reports_a_pipeline_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(device: str) -> str:
+    def fail(device: str, residency: str = "auto") -> str:
         raise RuntimeError("nothing came out")
 
     monkeypatch.setattr("pydmed_dali.cli_trial.run_trial", fail)
@@ -249,3 +293,50 @@ def _children(pid: int, seconds: float) -> list[psutil.Process]:
             return children
         time.sleep(0.05)
     raise AssertionError(f"process {pid} started no child within {seconds} s")
+
+
+def test_plan_without_slides_uses_typical_figures() -> None:
+    result = CliRunner().invoke(app, ["plan", "--memory", "2", "--crops-per-second", "5000"])
+    assert result.exit_code == 0
+    assert "name your slides" in result.stdout and "BigChunkSource(" in result.stdout
+
+
+def test_plan_for_slides_gives_options_that_work(slides: Path) -> None:
+    arguments: list[str | Path] = [
+        "plan",
+        slides,
+        "--crop-size",
+        "64",
+        "--batch-size",
+        "16",
+        "--memory",
+        "1",
+    ]
+    done = run(*arguments, "--seconds", "0.5", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["measured"] and found["expected"]["crops_per_second"] > 0
+    with BigChunkSource(Dataset.from_folder(slides), **found["options"]) as source:
+        assert source.options.crops_per_chunk == found["options"]["crops_per_chunk"]
+
+
+def test_bench_compares_with_a_dataloader_over_openslide(slides: Path) -> None:
+    sizes = ["--chunk-size", "256", "--crop-size", "64", "--batch-size", "16"]
+    arguments: list[str | Path] = ["bench", slides, *sizes]
+    short = ["--seconds", "0.5", "--rounds", "1", "--num-workers", "1", "--resident", "4"]
+    done = run(*arguments, *short, "--crops-per-chunk", "16", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["crops_per_second"] > 0
+    assert found["openslide_dataloader_crops_per_second"] > 0
+    assert (found["slides"], found["slides_skipped"]) == (1, 1)
+    shown = run(*arguments, *short)
+    assert "OpenSlide" in shown.stdout and "pydmed-dali" in shown.stdout
+
+
+@pytest.mark.parametrize("command", ["plan", "bench"])
+def test_a_folder_without_readable_slides_is_refused(tmp_path: Path, command: str) -> None:
+    (tmp_path / "broken.svs").write_bytes(b"no slide")
+    done = run(command, tmp_path)
+    assert done.returncode == 1
+    assert "broken.svs" in done.stderr and "Traceback" not in done.stderr

@@ -19,6 +19,8 @@ def test_all_names_are_there_sorted_and_documented() -> None:
 
 def test_the_names_are_these() -> None:
     assert set(pydmed_dali.__all__) == {
+        "Annotation",
+        "Annotations",
         "BigChunkLoader",
         "BigChunkSource",
         "Dataset",
@@ -34,7 +36,11 @@ def test_the_names_are_these() -> None:
         "SmallChunk",
         "SmallChunkIterator",
         "Stats",
+        "classes_at",
         "pipeline_def",
+        "rasterize",
+        "read_annotations",
+        "require_classes",
     }
 
 

@@ -66,6 +66,7 @@ BAD_OPTIONS = [
     ({"passes": 0}, "passes must be None"),
     ({"rank": 2, "world_size": 2}, "rank=2 does not exist among world_size=2"),
     ({"passes": 1, "rank": 6, "world_size": 9}, "rank 6 of 9 has no BigChunk to visit"),
+    ({"balance": "class"}, "balance must be 'patient' or 'label'"),
     ({"on_error": "ignore"}, "on_error must be 'skip' or 'raise'"),
     ({"read_timeout": 0}, "read_timeout must be positive"),
     ({"read_timeout": "5"}, "read_timeout must be positive seconds, not '5'"),
@@ -324,3 +325,19 @@ def test_an_exception_in_a_users_loader_reaches_the_user(coordinates: Dataset) -
     ):
         take(source, 1)
     assert "in open_slide" in str(failure.value.__cause__)
+
+
+def test_another_definition_that_fails_leaves_the_first_pipeline_its_source(
+    coordinates: Dataset,
+) -> None:
+    @pipeline_def
+    def broken(source: BigChunkSource) -> Any:
+        raise ZeroDivisionError
+
+    with BigChunkSource(coordinates, **SMALL) as source:
+        pipeline = basic(source)
+        with pytest.raises(ZeroDivisionError):
+            broken(source)
+        with pytest.raises(SourceError, match="serves a pipeline already"):
+            basic(source)
+        assert next(iter(SmallChunkIterator(pipeline, NAMES)))["image"].shape[0] == 8

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pydmed_dali import BigChunkSource, Dataset, Info
-from tests.support import NAMES, sum_up, take
+from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator
+from pydmed_dali.pipelines.basic import basic
+from tests.support import NAMES, SMALL_RUN, sum_up, take
 
 OPTIONS: dict[str, Any] = {
     "chunk_size": 300,
@@ -84,3 +85,15 @@ def test_two_ranks_read_disjoint_chunks_that_make_up_the_whole(coordinates: Data
     assert not set(both[0]) & set(both[1])
     whole = run(coordinates, 10, passes=2)["info"][:, Info.CHUNK]
     assert set(both[0]) | set(both[1]) == set(whole)
+
+
+def test_labels_can_be_balanced(coordinate_folder: Path) -> None:
+    """Of six patients one is of the rare label: in a finite run each gets half of the crops."""
+    dataset = Dataset.from_folder(
+        coordinate_folder, label=lambda path: "rare" if path.name == "slide-0.tif" else "usual"
+    )
+    for balance, rare in (("patient", 8), ("label", 24)):
+        with BigChunkSource(dataset, **SMALL_RUN, passes=1, balance=balance) as source:
+            batches = list(SmallChunkIterator(basic(source), NAMES))
+        labels = np.concatenate([batch["label"].numpy() for batch in batches])
+        assert (len(labels), int((labels == 0).sum())) == (48, rare)

@@ -266,7 +266,7 @@ def test_stats_count_what_was_delivered(coordinates: Dataset) -> None:
     assert stats.batches == 5
     assert stats.chunks_read == sum(stats.reads_per_slide.values()) >= 6
     assert len(stats.reads_per_slide) == 6
-    assert 0 < stats.bytes_read <= stats.chunks_read * 256 * 256 * 3
+    assert 0 < stats.decode_amplification < 16
     assert stats.decode_seconds > 0 and stats.startup_seconds > 0
     assert 0 <= stats.starved_fraction <= 1 and stats.crops_per_second > 0
     slides = [len(np.unique(b["info"][:, Info.SLIDE])) for b in batches]

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator
+from pydmed_dali.errors import SourceError
 from pydmed_dali.pipelines.classification import MEAN, STD, classification
 from tests.support import NAMES, take
 
@@ -96,7 +97,26 @@ def test_dalis_own_pipeline_def(coordinates: Dataset) -> None:
     np.testing.assert_array_equal(batch["image"], plain_crops(coordinates))
 
 
-@pytest.mark.parametrize("name", ["basic", "classification"])
+def test_an_error_comes_out_of_a_pipeline_with_conditionals_as_it_is(coordinates: Dataset) -> None:
+    with BigChunkSource(coordinates, **OPTIONS) as source:
+        first = classification(source)
+        for _ in range(2):
+            with pytest.raises(SourceError, match="serves a pipeline already"):
+                classification(source)
+        assert first is not None, "it is kept, so the source is taken"
+
+
+def test_classification_restains(coordinates: Dataset) -> None:
+    """With the same seed all but the stain is alike, and the more of it, the further off."""
+    plain, light, strong = (classify(coordinates, stain=s)["image"] for s in (0.0, 0.05, 0.2))
+    assert not torch.equal(plain, light)
+    light_change, strong_change = ((image - plain).abs().mean() for image in (light, strong))
+    assert 0 < light_change < strong_change
+
+
+@pytest.mark.parametrize(
+    "name", ["basic", "classification", "multiple_instance", "self_supervised"]
+)
 def test_a_module_bears_its_pipelines_name(name: str) -> None:
     module = __import__(f"pydmed_dali.pipelines.{name}", fromlist=[name])
     assert callable(getattr(module, name))

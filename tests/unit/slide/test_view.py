@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.view import choose_view, read_view
-from tests.support import take
+from tests.support import all_of, take
 
 
 @pytest.fixture
@@ -66,8 +68,8 @@ def test_a_level_that_is_not_there_says_which_are(slide: Slide) -> None:
 
 
 @pytest.mark.parametrize("scale", [1.5, 2.5, 3.7])
-def test_resampling_in_bands_equals_resampling_the_whole(tmp_path: Path, scale: float) -> None:
-    """The slide is resampled chunk by chunk and band by band; the reference is one resize."""
+def test_resampling_in_blocks_equals_resampling_the_whole(tmp_path: Path, scale: float) -> None:
+    """The slide is resampled chunk by chunk and block by block; the reference is one resize."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (2048, 2048, 3), np.uint8)
     tifffile.imwrite(
@@ -86,7 +88,7 @@ def test_resampling_in_bands_equals_resampling_the_whole(tmp_path: Path, scale: 
     whole = np.asarray(image).astype(int)
     origin = Point(30, 17)
     out = np.empty((height - 17, width - 30, 3), np.uint8)
-    read_view(slide, view, origin, out)
+    read_view(slide, view, origin, out, [all_of(out)])
     # Pillow works in two passes and rounds after each, with weights that depend on the origin.
     assert np.abs(out.astype(int) - whole[17:, 30:]).max() <= 2
     slide.close()
@@ -95,7 +97,7 @@ def test_resampling_in_bands_equals_resampling_the_whole(tmp_path: Path, scale: 
 def test_background_surrounds_a_resampled_slide(slide: Slide) -> None:
     view = choose_view(slide.facts, slide.path, None, 0.75)
     out = np.zeros((100, 100, 3), np.uint8)
-    read_view(slide, view, Point(view.dimensions.width + 10, 0), out)
+    read_view(slide, view, Point(view.dimensions.width + 10, 0), out, [all_of(out)])
     assert (out == 255).all()
 
 
@@ -112,3 +114,26 @@ def test_crops_at_a_resolution_say_their_effective_mpp(tmp_path: Path) -> None:
     found = {crop.record.path.name: (crop.mpp, crop.level0_size.width) for crop in crops}
     assert found == {"a.tif": (0.52, 128), "b.tif": (0.5, 128), "c.tif": (0.5, 80)}
     assert all(crop.requested_mpp == 0.5 for crop in crops)
+
+
+def test_a_coarse_view_of_a_fine_slide_takes_little_memory(tmp_path: Path) -> None:
+    """Its whole source would be 100 times as large as the chunk."""
+    path = tmp_path / "fine.tif"
+    write_coordinate_slide(path, Size(8192, 8192), levels=1, mpp=0.05)
+    slide = OpenSlideSlide(path)
+    view = choose_view(slide.facts, path, None, 0.5)
+    assert view.dimensions.width == pytest.approx(819, abs=1)
+    out = np.zeros((800, 800, 3), np.uint8)
+    tracemalloc.start()
+    read_view(slide, view, Point(0, 0), out, [all_of(out)])
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 250e6, "the whole source has 201 million pixels, 604 MB"
+    assert len(np.unique(out)) > 10
+    slide.close()
+
+
+def test_an_absurdly_fine_mpp_is_not_believed(slide: Slide) -> None:
+    facts = replace(slide.facts, mpp=(1e-4, 1e-4))
+    with pytest.raises(SlideScaleError, match="is the file's mpp right"):
+        choose_view(facts, slide.path, None, 0.5)

@@ -1,0 +1,49 @@
+"""Any angle and some zoom, cut from a larger crop, so that no corner lies outside of it."""
+
+from __future__ import annotations
+
+import math
+
+from nvidia.dali import fn, types
+from nvidia.dali.data_node import DataNode
+
+from pydmed_dali.errors import OptionError
+from pydmed_dali.pipelines.augment.draw import Range, uniform
+
+ANGLE: Range = (-180.0, 180.0)
+"""Degrees, counter-clockwise."""
+ZOOM: Range = (0.8, 1.25)
+"""Size of things in the result, per their size in the crop."""
+
+
+def crop_size_to_rotate(size: int, zoom: Range = ZOOM) -> int:
+    """The source's `crop_size` from which `rotate` can cut `size` pixels at any angle.
+
+    A square of `size` pixels shows `size / zoom` pixels of the crop; turned by 45 degrees it is
+    sqrt(2) times as wide. For 224 pixels that is 396, and 317 without zoom.
+    """
+    return math.ceil(math.sqrt(2) * size / min(zoom))
+
+
+def rotate(
+    image: DataNode, crop_size: int, size: int, angle: Range = ANGLE, zoom: Range = ZOOM
+) -> DataNode:
+    """The middle of a square crop turned and zoomed: (size, size, 3), by linear interpolation.
+
+    `crop_size` is that of the source; raises `OptionError` where it is less than
+    `crop_size_to_rotate(size, zoom)`, because corners of the result could lie outside of the crop.
+    """
+    needed = crop_size_to_rotate(size, zoom)
+    if crop_size < needed:
+        raise OptionError(
+            f"crop_size={crop_size} is too small to cut {size} pixels at any angle with "
+            f"zoom={zoom}; make the source with crop_size={needed}, which "
+            f"crop_size_to_rotate({size}, {zoom}) computes"
+        )
+    shrink = 1.0 / uniform(zoom)
+    # From a place in the result to its place in the crop, about the middle of both.
+    to_crop = fn.transforms.translation(offset=[-size / 2, -size / 2])
+    to_crop = fn.transforms.rotation(to_crop, angle=uniform(angle))
+    to_crop = fn.transforms.scale(to_crop, scale=fn.stack(shrink, shrink))
+    to_crop = fn.transforms.translation(to_crop, offset=[crop_size / 2, crop_size / 2])
+    return fn.warp_affine(image, matrix=to_crop, size=[size, size], interp_type=types.INTERP_LINEAR)

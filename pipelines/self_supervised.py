@@ -1,0 +1,69 @@
+"""Several views of one place, for learning without labels: multi-crop, as in DINO.
+
+M. Caron et al., "Unsupervised learning of visual features by contrasting cluster assignments",
+NeurIPS 2020, and "Emerging properties in self-supervised vision transformers", ICCV 2021.
+"""
+
+from __future__ import annotations
+
+from nvidia.dali import fn, types
+from nvidia.dali.data_node import DataNode
+
+from pydmed_dali import BigChunkSource, pipeline_def
+from pydmed_dali.pipelines.augment import blur, colour_jitter, stain_jitter, turn
+from pydmed_dali.pipelines.classification import normalised
+
+GLOBAL_VIEWS, LOCAL_VIEWS = 2, 8
+GLOBAL_SIZE, LOCAL_SIZE = 224, 96
+"""Sides of the views, in their own pixels."""
+GLOBAL_AREA, LOCAL_AREA = (0.32, 1.0), (0.05, 0.32)
+"""Parts of the crop that a view shows; its sides differ by a third at most."""
+RATIO = (3 / 4, 4 / 3)
+
+OUTPUTS = (
+    *(f"global_{number}" for number in range(GLOBAL_VIEWS)),
+    *(f"local_{number}" for number in range(LOCAL_VIEWS)),
+    "label",
+    "info",
+)
+"""Names for an iterator: `SmallChunkIterator(self_supervised(source), OUTPUTS)`."""
+
+
+@pipeline_def(enable_conditionals=True)
+def self_supervised(source: BigChunkSource, stain: float = 0.15) -> tuple[DataNode, ...]:
+    """Give out two global views (N, 3, 224, 224), eight local ones (N, 3, 96, 96), label and info.
+
+    Views are float32, normalised as for `classification`, and each is a tensor of its own, in the
+    order of `OUTPUTS`. All ten are cut from the one crop that `info` names, so the source's
+    `crop_size` is larger than a view: with 384, a global view shows 217 to 384 pixels of the slide
+    on 224, a local one 86 to 217 on 96. A view's resolution is therefore not the source's.
+
+    Each view is cut, turned, restained, coloured and blurred by itself. Blur is for all of the
+    first global view, a tenth of the second and half of the local ones, as in DINO; instead of its
+    grey and inverted colours, which no stain makes, the amounts of stain vary by `stain`.
+    """
+    crops = source.small_chunks()
+    often_blurred = (1.0, 0.1)
+    global_views = [
+        view(crops.image, GLOBAL_SIZE, GLOBAL_AREA, stain, probability)
+        for probability in often_blurred
+    ]
+    local_views = [
+        view(crops.image, LOCAL_SIZE, LOCAL_AREA, stain, 0.5) for _ in range(LOCAL_VIEWS)
+    ]
+    return (*global_views, *local_views, crops.label, crops.info)
+
+
+def view(
+    image: DataNode, size: int, area: tuple[float, float], stain: float, blurred: float
+) -> DataNode:
+    """A random part of the crop, (3, size, size) float32; `blurred` is the chance of blur."""
+    image = fn.random_resized_crop(
+        image, size=[size, size], random_area=list(area), random_aspect_ratio=list(RATIO)
+    )
+    image = stain_jitter(turn(image), stain)
+    if fn.random.coin_flip(probability=0.8, dtype=types.BOOL):
+        image = colour_jitter(image, (0.7, 1.3), (0.7, 1.3), (0.8, 1.2), (-10.0, 10.0))
+    if fn.random.coin_flip(probability=blurred, dtype=types.BOOL):
+        image = blur(image, (0.1, 2.0))
+    return normalised(image)

@@ -1,0 +1,218 @@
+"""`pydmed-dali plan`: which options to use for given slides and memory, and what to expect."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pydmed_dali.dali.device import core_count
+from pydmed_dali.dataset import Dataset, Patient, Record
+from pydmed_dali.errors import SlideError
+from pydmed_dali.geometry import Size
+from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.measure.advice import Advice, Wishes, advise
+from pydmed_dali.measure.costs import TYPICAL, Costs, measure_costs
+from pydmed_dali.measure.forecast import Forecast, Setting, SlideKind
+from pydmed_dali.ring.memory import free_memory
+from pydmed_dali.slide.cache import Cache, cache_folder
+from pydmed_dali.slide.view import View, choose_view
+
+TYPICAL_KIND = SlideKind(Size(80_000, 60_000), Size(256, 256))
+TYPICAL_SLIDES = 1000
+_LOOKED_AT = 9  # slides that are opened to see what they are like
+_TRIAL_CHUNK, _TRIAL_RESIDENT = 4096, 16
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What a plan is made for."""
+
+    dataset: Dataset
+    kind: SlideKind
+    costs: Costs
+    measured: bool
+    """Whether the costs were found by timing reads of these slides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """At which resolution slides are read, and how much tissue crops must have."""
+
+    level: int | None
+    mpp: float | None
+    min_tissue: float | None
+
+
+def usual_wishes(
+    crop: Size, batch_size: int, memory_gib: float | None, crops_per_second: float | None
+) -> Wishes:
+    """Wishes, with half of the free memory and all cores where nothing else is said."""
+    memory = free_memory() // 2 if memory_gib is None else int(memory_gib * _GIB)
+    return Wishes(crop, batch_size, memory, core_count(), crops_per_second)
+
+
+def study_slides(folder: Path, wishes: Wishes, scale: Scale, seconds: float) -> Study:
+    """Look at some of the slides and time two short runs over all of them.
+
+    Raises `DatasetError` where there are none, and `SlideError` where none can be read.
+    """
+    dataset = Dataset.from_folder(folder)
+    views = _look_at(dataset, scale)
+    extent = Size(
+        int(statistics.median(view.dimensions.width for view in views)),
+        int(statistics.median(view.dimensions.height for view in views)),
+    )
+    side = min(_TRIAL_CHUNK, max(extent.width, wishes.crop.width))
+    ring = Setting(Size(side, side), wishes.crop, wishes.batch_size, _TRIAL_RESIDENT, 32, 2)
+    resident = _TRIAL_RESIDENT if ring.ring_bytes <= wishes.memory_bytes else 2
+    options = {
+        "chunk_size": side,
+        "crop_size": wishes.crop,
+        "batch_size": wishes.batch_size,
+        "resident": resident,
+        "level": scale.level,
+        "mpp": scale.mpp,
+        "min_tissue": scale.min_tissue,
+    }
+    costs, share = measure_costs(dataset, options, seconds)
+    return Study(dataset, SlideKind(extent, views[0].tile, share), costs, True)
+
+
+def typical_study() -> Study:
+    """A thousand slides of a usual size, at the costs of a usual core: nothing is measured."""
+    patients = (
+        Patient(f"{n:04}", (Record(Path("/"), PurePosixPath(f"{n:04}.svs")),))
+        for n in range(TYPICAL_SLIDES)
+    )
+    return Study(Dataset(tuple(patients)), TYPICAL_KIND, TYPICAL, False)
+
+
+def plan_options(study: Study, wishes: Wishes) -> Advice:
+    """The options for a study."""
+    return advise(wishes, study.costs, study.kind, study.dataset)
+
+
+def as_dict(study: Study, wishes: Wishes, advice: Advice, scale: Scale) -> dict[str, Any]:
+    """Plain values for JSON."""
+    return {
+        "measured": study.measured,
+        "slides": len(study.dataset.slides),
+        "slide_extent": [study.kind.extent.width, study.kind.extent.height],
+        "cores": wishes.cores,
+        "memory_gib": wishes.memory_bytes / _GIB,
+        "wanted_crops_per_second": wishes.crops_per_second,
+        "reached": advice.reaches,
+        "options": source_options(advice.chosen.setting, scale),
+        "expected": _expected(advice.chosen),
+        "alternatives": [
+            {"crops_per_chunk": f.setting.crops_per_chunk, **_expected(f)} for f in advice.options
+        ],
+    }
+
+
+def source_options(setting: Setting, scale: Scale) -> dict[str, Any]:
+    """The arguments of `BigChunkSource` beside the dataset."""
+    asked = {"level": scale.level, "mpp": scale.mpp, "min_tissue": scale.min_tissue}
+    return {
+        "chunk_size": setting.chunk.width,
+        "crop_size": setting.crop.width,
+        "batch_size": setting.batch_size,
+        **{name: value for name, value in asked.items() if value is not None},
+        "resident": setting.resident,
+        "crops_per_chunk": setting.crops_per_chunk,
+        "num_workers": setting.num_workers,
+    }
+
+
+def show_plan(console: Console, study: Study, wishes: Wishes, advice: Advice, scale: Scale) -> None:
+    """Print what was looked at, the table of reuse, and the exact options."""
+    origin = "timed here" if study.measured else "typical figures; name your slides to time them"
+    extent = study.kind.extent
+    console.print(
+        f"{len(study.dataset.slides)} slides of about {extent} pixels, {wishes.cores} cores, "
+        f"{wishes.memory_bytes / _GIB:.1f} GiB for the ring ({origin})\n"
+    )
+    console.print(_table(advice))
+    console.print()
+    if wishes.crops_per_second and not advice.reaches:
+        console.print(
+            f"{wishes.crops_per_second:,.0f} crops/s are not reached: "
+            f"{_remedy(advice.chosen.limit)}.\n"
+        )
+    console.print("BigChunkSource(")
+    console.print("    dataset,")
+    for name, value in source_options(advice.chosen.setting, scale).items():
+        console.print(f"    {name}={value},", highlight=False)
+    console.print(")")
+
+
+def _look_at(dataset: Dataset, scale: Scale) -> list[View]:
+    """The views of some slides, spread over the dataset; those that cannot be opened are left."""
+    loader = BigChunkLoader()
+    loader.cache = Cache(cache_folder(None))
+    step = max(len(dataset.slides) // _LOOKED_AT, 1)
+    views, failed = [], None
+    for record in dataset.slides[::step]:
+        try:
+            slide = loader.open_slide(record.path)
+        except SlideError as error:
+            failed = error
+            continue
+        try:
+            views.append(choose_view(slide.facts, record.path, scale.level, scale.mpp))
+        except SlideError as error:
+            failed = error
+        finally:
+            slide.close()
+    if not views and failed is not None:
+        raise failed
+    return views
+
+
+def _expected(found: Forecast) -> dict[str, Any]:
+    return {
+        "crops_per_second": found.crops_per_second,
+        "limit": found.limit,
+        "memory_gib": found.memory_bytes / _GIB,
+        "decode_amplification": found.decode_amplification,
+        "slides_per_batch": found.slides_per_batch,
+        "same_chunk_pairs": found.same_chunk_pairs,
+        "share_per_pass": found.share_per_pass,
+    }
+
+
+def _table(advice: Advice) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    headings = ["", "crops per\nchunk", "crops/s", "limit", "decoded/\ndelivered"]
+    headings += ["slides in\na batch", "pairs of\none chunk", "seen in\na pass", "memory"]
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("", "limit") else "right")
+    for found in advice.options:
+        chosen = found is advice.chosen
+        table.add_row(
+            "→" if chosen else "",
+            str(found.setting.crops_per_chunk),
+            f"{found.crops_per_second:,.0f}",
+            found.limit,
+            f"{found.decode_amplification:.2f}",
+            f"{found.slides_per_batch:.0f}",
+            f"{found.same_chunk_pairs:.1%}",
+            f"{found.share_per_pass:.2%}",
+            f"{found.memory_bytes / _GIB:.1f} GiB",
+            style="bold" if chosen else None,
+        )
+    return table
+
+
+def _remedy(limit: str) -> str:
+    return {
+        "reading": "reading limits; give it more cores, or let chunks be used longer",
+        "cropping": "cropping limits; give DALI more cores, or a GPU",
+        "cores": "reading and cropping share the cores, and there are too few",
+    }[limit]

@@ -1,0 +1,53 @@
+"""The rings that a GPU reads: in its own memory, or shared memory that is mapped for it."""
+
+from __future__ import annotations
+
+from cupy.cuda.runtime import CUDARuntimeError
+
+from pydmed_dali.dali.cuda import CudaCopier, Pinned, allocate, free_gpu_memory, gpu_images
+from pydmed_dali.dali.device import Device
+from pydmed_dali.dali.pool_list import Images
+from pydmed_dali.dali.rings import HostRing, RingNeed, StagedRing
+from pydmed_dali.errors import OptionError, RingMemoryError
+from pydmed_dali.ring.arena import Layout
+from pydmed_dali.wording import gib
+
+
+def device_ring(need: RingNeed) -> StagedRing:
+    """A ring in GPU memory: each chunk crosses to the GPU once and is cropped there R times."""
+    free = free_gpu_memory(need.gpu)
+    refuse_gpu_overrun(need.layout, free, need.gpu_memory_share, need.gpu)
+    memory = allocate(need.layout.pixel_bytes, need.gpu)
+    images = gpu_images(memory.ptr, memory, need.layout, need.slots_per_image, need.gpu)
+    return StagedRing(need, "gpu", images, lambda staging: CudaCopier(staging, memory, need.gpu))
+
+
+def refuse_gpu_overrun(layout: Layout, free: int, share: float, gpu: int) -> None:
+    """Raise `RingMemoryError` where the ring would leave the model less than its part."""
+    room = int(free * share)
+    if layout.pixel_bytes > room:
+        raise RingMemoryError(
+            f"the ring needs {gib(layout.pixel_bytes)} of GPU memory ({layout.slots} chunks of "
+            f"{layout.chunk} pixels), but gpu_memory_share={share:g} of the {gib(free)} that are "
+            f"free on GPU {gpu} is {gib(room)}; lower chunk_size, resident, batch_size or "
+            "num_workers, raise gpu_memory_share, or use residency='mapped' or 'host'"
+        )
+
+
+class MappedRing(HostRing):
+    """Shared memory that workers write, and from which the GPU pulls the bytes of crops itself."""
+
+    backend: Device = "gpu"
+
+    def list_images(self, need: RingNeed) -> Images:
+        """The images at the addresses that the GPU has for them."""
+        try:
+            pinned = Pinned(self.memory.memory, need.gpu)
+        except CUDARuntimeError as error:
+            raise OptionError(
+                f"residency='mapped' needs shared memory that CUDA maps for GPU {need.gpu}, and "
+                f"CUDA refuses ({error}); use residency='device' or 'host'"
+            ) from error
+        for slot in range(need.layout.slots):
+            self.shared.mark_filled(slot)  # registering takes all of the memory
+        return gpu_images(pinned.pointer, pinned, need.layout, need.slots_per_image, need.gpu)

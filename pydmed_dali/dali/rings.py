@@ -1,0 +1,144 @@
+"""Rings: where resident chunks live, how a loaded one gets there, and what DALI is given.
+
+    HostRing     shared memory that workers write and DALI's CPU backend reads
+    MappedRing   the same memory, read by the GPU (gpu_rings.py)
+    StagedRing   memory that workers cannot reach, filled by copies from a small shared arena; on a
+                 GPU that is the residency `device` (gpu_rings.py)
+
+One seam, so that all but the last step to a GPU is the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydmed_dali.dali.device import Device
+from pydmed_dali.dali.pool_list import Images, host_images
+from pydmed_dali.geometry import Size
+from pydmed_dali.loader.pool import Pool
+from pydmed_dali.loader.staging import Copier, StagedPool
+from pydmed_dali.ring.arena import Arena, Layout, SharedArena
+
+StartPool = Callable[[SharedArena, Arena], Pool]
+"""Starts the pool that fills the slots of an arena, given as its parent's end and as mapped."""
+
+
+@dataclass(frozen=True, slots=True)
+class RingNeed:
+    """What a source needs of its ring."""
+
+    layout: Layout
+    """Slots, pad rows and tables."""
+    slots_per_image: int
+    """Neighbouring slots that form one image for DALI."""
+    crop: Size
+    """Extent of a crop, in the chunk's pixels."""
+    stages: int
+    """Slots of a staging arena, where there is one: loads under way at a time."""
+    gpu: int
+    """Number of the GPU, where one is used."""
+    gpu_memory_share: float
+    """Part of the GPU's free memory that the ring may take."""
+
+
+class Ring(Protocol):
+    """The memory of the resident chunks. The engine opens it, starts its pool once, closes it."""
+
+    layout: Layout
+    backend: Device
+    """Whose memory the images are, for DALI: crops are cut by that backend."""
+    images: Images
+    """What DALI is given, the same at every batch."""
+    tables: NDArray[np.int32]
+    """(P, R, 2) int32, (y, x): the crops of every slot, in the parent's memory."""
+
+    def start_pool(self, start: StartPool) -> Pool:
+        """The pool that loads chunks into the slots."""
+        ...
+
+    def mark_filled(self, slot: int) -> None:
+        """Note that a slot's memory is taken: before its first use it may only be promised."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the memory, after the pool was closed; DALI may hold it for a while."""
+        ...
+
+
+class HostRing:
+    """Shared memory: workers write the slots themselves."""
+
+    backend: Device = "cpu"
+
+    def __init__(self, need: RingNeed) -> None:
+        self.layout = need.layout
+        self.shared = SharedArena(need.layout)
+        try:
+            self.memory = Arena(need.layout, self.shared.descriptor)
+            self.tables = self.memory.tables
+            self.images = self.list_images(need)
+        except BaseException:
+            self.shared.close()
+            raise
+
+    def list_images(self, need: RingNeed) -> Images:
+        """The images, as DALI's backend takes them."""
+        return host_images(self.memory, need.slots_per_image)
+
+    def start_pool(self, start: StartPool) -> Pool:
+        """See `Ring.start_pool`."""
+        return start(self.shared, self.memory)
+
+    def mark_filled(self, slot: int) -> None:
+        """See `Ring.mark_filled`."""
+        self.shared.mark_filled(slot)
+
+    def close(self) -> None:
+        """See `Ring.close`."""
+        self.shared.close()
+        del self.images, self.memory, self.tables
+
+
+class StagedRing:
+    """Memory out of the workers' reach, made by the caller: `images` hold on to it.
+
+    `open_copier` gives what copies from the staging arena into it.
+    """
+
+    def __init__(
+        self,
+        need: RingNeed,
+        backend: Device,
+        images: Images,
+        open_copier: Callable[[Arena], Copier],
+    ) -> None:
+        self.layout, self.backend, self.images = need.layout, backend, images
+        self.tables = np.zeros((need.layout.slots, need.layout.crops, 2), np.int32)
+        staging = Layout(need.stages, need.layout.chunk, 0, need.layout.crops)
+        self._crop = need.crop
+        self._shared = SharedArena(staging)
+        try:
+            self._staging = Arena(staging, self._shared.descriptor)
+            self._copier = open_copier(self._staging)
+        except BaseException:
+            self._shared.close()
+            raise
+
+    def start_pool(self, start: StartPool) -> Pool:
+        """See `Ring.start_pool`."""
+        pool = start(self._shared, self._staging)
+        return StagedPool(pool, self._shared, self._staging, self._copier, self.tables, self._crop)
+
+    def mark_filled(self, slot: int) -> None:
+        """The ring's memory was taken when it was made."""
+
+    def close(self) -> None:
+        """See `Ring.close`."""
+        self._copier.close()
+        self._shared.close()
+        del self.images, self.tables, self._staging, self._copier

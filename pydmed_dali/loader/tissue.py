@@ -1,0 +1,128 @@
+"""Which places of a slide are eligible: computed where it is needed, kept for the next time."""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pydmed_dali.errors import SlideMaskError
+from pydmed_dali.geometry import Size
+from pydmed_dali.plan.eligible import VERSION, Eligible, eligible_places
+from pydmed_dali.slide.cache import Cache, file_key
+from pydmed_dali.slide.protocol import Slide
+from pydmed_dali.slide.tissue_mask import TissueMask, compute_mask, read_mask
+from pydmed_dali.slide.tissue_threshold import METHOD
+from pydmed_dali.slide.view import View
+
+_MOST_KNOWN = 8  # slides of which a process holds the eligible places: up to 4 MB each
+
+
+@dataclass(frozen=True, slots=True)
+class TissuePlan:
+    """What a source wants to be on its crops."""
+
+    min_tissue: float
+    """Part of a crop that must be tissue, above 0 and at most 1."""
+    masks: Mapping[Path, Path] = field(default_factory=dict)
+    """The user's own mask, by the slide's path; of other slides it is computed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tissue:
+    """What is known of the tissue of one slide."""
+
+    share: float
+    """Part of the slide's area that is tissue, 0 to 1."""
+    eligible: Eligible
+    """Where crops may start, in view pixels."""
+
+    def to_bytes(self) -> bytes:
+        """The same, as `from_bytes` reads it."""
+        places, file = self.eligible, io.BytesIO()
+        bits = np.packbits(places.blocks)
+        np.savez_compressed(
+            file, share=self.share, rows=places.rows, columns=places.columns, bits=bits
+        )
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Tissue:
+        """What `to_bytes` wrote."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            rows, columns = arrays["rows"], arrays["columns"]
+            shape = (len(rows) - 1, len(columns) - 1)
+            bits = np.unpackbits(arrays["bits"], count=shape[0] * shape[1])
+            blocks = bits.view(np.bool_).reshape(shape)
+            return cls(float(arrays["share"]), Eligible.of(rows, columns, blocks))
+
+
+class TissueFinder:
+    """Finds the eligible places of slides, one after the other; of the last few it keeps them."""
+
+    def __init__(self, plan: TissuePlan, crop: Size, cache: Cache) -> None:
+        self._plan, self._crop, self._cache = plan, crop, cache
+        self._known: OrderedDict[Path, Tissue] = OrderedDict()
+
+    def find(self, path: Path, slide: Slide, view: View) -> Tissue:
+        """The tissue of the slide at `path`, and where in the view a crop has enough of it.
+
+        Raises `SlideMaskError` where that is nowhere, or the user's mask cannot be used, and
+        `SlideReadError` where the slide's overview cannot be read.
+        """
+        tissue = self._known.pop(path, None) or self._kept(path, slide, view)
+        if not tissue.eligible.count:
+            raise self._too_little(path, tissue.share)
+        self._known[path] = tissue
+        while len(self._known) > _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+        return tissue
+
+    def _kept(self, path: Path, slide: Slide, view: View) -> Tissue:
+        """From the cache, or computed and put there. The key tells all that the result is made of:
+        of a mask of the user's, its file.
+        """
+        own = self._plan.masks.get(path)
+        source = _reader(slide) if own is None else file_key(own, "mask")
+        parts = (source, view.dimensions, self._crop, self._plan.min_tissue, METHOD, VERSION)
+        key = None if source is None else file_key(path, "eligible", *parts)
+        if (data := self._cache.get(key)) is not None:
+            return Tissue.from_bytes(data)
+        mask = find_mask(path, slide, own, self._cache)
+        places = eligible_places(mask.pixels, view.dimensions, self._crop, self._plan.min_tissue)
+        tissue = Tissue(mask.share, places)
+        self._cache.put(key, tissue.to_bytes())
+        return tissue
+
+    def _too_little(self, path: Path, share: float) -> SlideMaskError:
+        own = self._plan.masks.get(path)
+        by = "" if own is None else f" by the mask {own}"
+        return SlideMaskError(
+            f"{path}: no crop of {self._crop} has min_tissue={self._plan.min_tissue:g}: tissue "
+            f"covers {share:.1%} of the slide{by}; lower min_tissue, give a mask of your own, or "
+            "look at it by `pydmed-dali preview`"
+        )
+
+
+def find_mask(path: Path, slide: Slide, own: Path | None, cache: Cache) -> TissueMask:
+    """The user's `own` mask of the slide at `path`, else the computed one, if it can be from the
+    cache.
+    """
+    if own is not None:
+        return read_mask(own, path, slide.facts)
+    key = file_key(path, "tissue mask", _reader(slide), METHOD)
+    if (data := cache.get(key)) is not None:
+        return TissueMask.from_bytes(data)
+    mask = compute_mask(slide)
+    cache.put(key, mask.to_bytes())
+    return mask
+
+
+def _reader(slide: Slide) -> str:
+    """What the pixels come from: two readers may differ."""
+    kind = type(slide)
+    return f"{kind.__module__}.{kind.__qualname__}, {slide.facts.reader}"

@@ -1,0 +1,1 @@
+"""Timing: what reading and cropping cost here, what follows from it, and what others reach."""

@@ -1,0 +1,97 @@
+"""What reading and cropping cost on this machine, found by short runs of the real thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nvidia.dali.plugin.pytorch import DALIGenericIterator
+
+from pydmed_dali.dali.device import core_count
+from pydmed_dali.dali.source import BigChunkSource
+from pydmed_dali.dataset import Dataset
+from pydmed_dali.measure.stopwatch import Timing, time_batches
+from pydmed_dali.pipelines.basic import basic
+
+_FEW, _MANY = 32, 512
+"""Crops per chunk of the two runs: in one few tiles of a chunk are decoded, in the other most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What things take, in seconds of one core."""
+
+    chunk: float
+    """Of each BigChunk, whatever its size: finding it, opening its slide."""
+    megapixel: float
+    """Of each million pixels that are decoded."""
+    crop: float
+    """Of each crop: cutting it, and its share of a batch."""
+    efficiency: float
+    """Measured speed over what the other three figures alone would allow."""
+
+
+TYPICAL = Costs(chunk=0.005, megapixel=0.0023, crop=45e-6, efficiency=0.9)
+"""Of a virtual core of 2026, JPEG tiles of 256 pixels at quality 80, crops of 224x224."""
+
+
+def crops_of(source: BigChunkSource, threads: int) -> Iterator[int]:
+    """The source's crops through DALI into torch, as the number in each batch."""
+    names = ["image", "label", "info"]
+    iterator = DALIGenericIterator([basic(source, num_threads=threads)], names, size=-1)
+    return (len(batch["image"]) for (batch,) in iterator)
+
+
+def measure_costs(dataset: Dataset, options: dict[str, Any], seconds: float) -> tuple[Costs, float]:
+    """The costs, and the share of the slides from which crops are drawn (1 without `min_tissue`).
+
+    Two runs over the dataset of about `seconds` each; see `BigChunkSource` for `options`. They keep
+    all cores busy, as a training does, so what crowding costs is in the figures.
+    """
+    few, many = (_trial(dataset, {**options, "crops_per_chunk": n}, seconds) for n in (_FEW, _MANY))
+    megapixel = _slope(few, many)
+    chunk = max(min(t.chunk_seconds - megapixel * t.chunk_megapixels for t in (few, many)), 0.0)
+    rough = Costs(chunk, megapixel, many.timing.own_seconds / many.timing.crops, 1.0)
+    shares = [
+        t.timing.crops_per_second * (t.chunk_seconds / t.crops_per_chunk + rough.crop)
+        for t in (few, many)
+    ]
+    efficiency = min(sum(shares) / (2 * core_count()), 1.0)
+    return Costs(chunk, megapixel, rough.crop, efficiency), many.tissue_share
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    timing: Timing
+    crops_per_chunk: int
+    chunk_seconds: float
+    chunk_megapixels: float
+    tissue_share: float
+
+
+def _trial(dataset: Dataset, options: dict[str, Any], seconds: float) -> _Trial:
+    per_chunk = options["crops_per_chunk"]
+    with BigChunkSource(dataset, **{**options, "num_workers": core_count()}) as source:
+        timing = time_batches(crops_of(source, threads=1), seconds)
+        stats = source.stats()
+    area = source.options.crop.area
+    megapixels = stats.decode_amplification * stats.crops * area / max(stats.chunks_read, 1) / 1e6
+    shares = list(stats.tissue_shares.values())
+    return _Trial(
+        timing,
+        per_chunk,
+        timing.child_seconds / timing.crops * per_chunk,
+        megapixels,
+        sum(shares) / len(shares) if shares else 1.0,
+    )
+
+
+def _slope(few: _Trial, many: _Trial) -> float:
+    """Seconds per megapixel, from the difference of two runs where it is large enough to tell."""
+    more = many.chunk_megapixels - few.chunk_megapixels
+    if more > 0.2 * many.chunk_megapixels:
+        slope = (many.chunk_seconds - few.chunk_seconds) / more
+        if slope > 0:
+            return min(slope, many.chunk_seconds / many.chunk_megapixels)
+    return many.chunk_seconds / many.chunk_megapixels

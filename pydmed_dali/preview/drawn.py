@@ -1,0 +1,149 @@
+"""What a source draws from one slide: its first BigChunks and SmallChunks, by the plan alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pydmed_dali.dataset import Dataset
+from pydmed_dali.geometry import Point, Region, Size
+from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.loader.tissue import TissuePlan, find_mask
+from pydmed_dali.plan.eligible import Eligible, eligible_places
+from pydmed_dali.plan.placement import Placement, Placer, Positions
+from pydmed_dali.plan.sampler import Candidate, Sampler
+from pydmed_dali.slide.cache import Cache
+from pydmed_dali.slide.protocol import Pixels, Slide
+from pydmed_dali.slide.tissue_mask import TissueMask, overview
+from pydmed_dali.slide.view import View, choose_view
+
+_LONGEST = 1600  # of the slide's picture, in pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a source would be asked for; as the options of `BigChunkSource`."""
+
+    chunk: Size
+    crop: Size
+    level: int | None
+    mpp: float | None
+    seed: int
+    tissue: TissuePlan | None
+    """None to draw from the whole slide."""
+    cache: Path | None
+    """The folder where masks are kept; None keeps none."""
+    chunks: int
+    """BigChunks of each slide."""
+    crops: int
+    """SmallChunks of each BigChunk of which the places are shown."""
+    shown: int
+    """Of these, how many are shown themselves."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnChunk:
+    """One BigChunk and the first of its crops, in view pixels."""
+
+    origin: Point
+    """Its upper left corner on the slide."""
+    size: Size
+    """What of it lies on the slide."""
+    crops: Positions
+    """(crops, 2): (y, x) of each crop in the chunk."""
+    shown: tuple[Pixels, ...]
+    """The first crops themselves, (height, width, 3) uint8 each."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnSlide:
+    """A slide with what is drawn from it."""
+
+    name: str
+    """The slide, as it is called in the dataset."""
+    picture: Pixels
+    """All of it, (height, width, 3) uint8."""
+    view: View
+    """The resolution that is read: all places and sizes are in its pixels."""
+    crop: Size
+    """Size of a crop."""
+    mask: TissueMask | None
+    """None where the whole slide is drawn from."""
+    eligible: float
+    """Part of the places where a crop can start that are eligible."""
+    chunks: tuple[DrawnChunk, ...]
+    """In the order in which they are drawn; none where no place is eligible."""
+
+    @property
+    def tissue(self) -> float | None:
+        """Part of the slide that is tissue."""
+        return None if self.mask is None else self.mask.share
+
+
+Visits = Mapping[int, Sequence[tuple[int, Candidate]]]
+"""By the slide's number: its visits in order, and the plan's choice for each."""
+
+
+def first_visits(dataset: Dataset, seed: int, chunks: int) -> Visits:
+    """The visits of the first `chunks` passes over the dataset, in which all slides can be read."""
+    sampler = Sampler(dataset, seed)
+    visits: dict[int, list[tuple[int, Candidate]]] = defaultdict(list)
+    for visit in range(chunks * sampler.visits_per_pass):
+        candidate = next(sampler.candidates(visit))
+        visits[candidate.slide].append((visit, candidate))
+    return visits
+
+
+def draw_slide(
+    name: str, path: Path, visits: Sequence[tuple[int, Candidate]], wishes: Wishes
+) -> DrawnSlide:
+    """What these visits draw from the slide at `path`. Raises `SlideError`, as its reader does."""
+    slide = BigChunkLoader().open_slide(path)
+    try:
+        view = choose_view(slide.facts, path, wishes.level, wishes.mpp)
+        placer = Placer(wishes.seed, wishes.chunk, wishes.crop)
+        mask, eligible, share = _eligible(path, slide, view, wishes)
+        chunks: list[DrawnChunk] = []
+        for visit, candidate in visits if share else ():
+            place = placer.place(view.dimensions, view.tile, candidate, visit, eligible)
+            crops = placer.crops(place, candidate, visit, wishes.crops)
+            shown = _read(slide, view, place, crops[: wishes.shown], wishes.crop)
+            chunks.append(DrawnChunk(place.origin, place.size, crops, shown))
+        picture = overview(slide, _picture_size(slide.facts.dimensions))
+        return DrawnSlide(name, picture, view, wishes.crop, mask, share, tuple(chunks))
+    finally:
+        slide.close()
+
+
+def _eligible(
+    path: Path, slide: Slide, view: View, wishes: Wishes
+) -> tuple[TissueMask | None, Eligible | None, float]:
+    """(mask, eligible places, their part of all places)."""
+    if wishes.tissue is None:
+        return None, None, 1.0
+    mask = find_mask(path, slide, wishes.tissue.masks.get(path), Cache(wishes.cache))
+    extent, crop = view.dimensions, wishes.crop
+    eligible = eligible_places(mask.pixels, extent, crop, wishes.tissue.min_tissue)
+    places = max(extent.width - crop.width + 1, 1) * max(extent.height - crop.height + 1, 1)
+    return mask, eligible, eligible.count / places
+
+
+def _read(
+    slide: Slide, view: View, place: Placement, crops: Positions, crop: Size
+) -> tuple[Pixels, ...]:
+    shown, whole = [], [Region(Point(0, 0), crop)]
+    for y, x in crops.tolist():
+        pixels = np.empty((crop.height, crop.width, 3), np.uint8)
+        corner = Point(place.origin.x + x, place.origin.y + y)
+        BigChunkLoader().extract_bigchunk(slide, view, corner, pixels, whole)
+        shown.append(pixels)
+    return tuple(shown)
+
+
+def _picture_size(dimensions: Size) -> Size:
+    factor = min(_LONGEST / max(dimensions.width, dimensions.height), 1.0)
+    return Size(max(round(dimensions.width * factor), 1), max(round(dimensions.height * factor), 1))

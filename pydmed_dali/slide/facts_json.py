@@ -1,0 +1,28 @@
+"""A slide's facts as text, to keep what opening it found out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from pydmed_dali.geometry import Size
+from pydmed_dali.slide.protocol import SlideFacts
+
+
+def facts_to_json(facts: SlideFacts) -> bytes:
+    """The facts, as `facts_from_json` reads them."""
+    values = {**asdict(facts), "shifted_levels": sorted(facts.shifted_levels)}
+    return json.dumps(values).encode()
+
+
+def facts_from_json(data: bytes) -> SlideFacts:
+    """What `facts_to_json` wrote."""
+    values: dict[str, Any] = json.loads(data)
+    values["level_dimensions"] = tuple(Size(**size) for size in values["level_dimensions"])
+    values["level_downsamples"] = tuple(values["level_downsamples"])
+    values["tile_sizes"] = tuple(size and Size(**size) for size in values["tile_sizes"])
+    values["mpp"] = values["mpp"] and tuple(values["mpp"])
+    values["background"] = tuple(values["background"])
+    values["shifted_levels"] = frozenset(values["shifted_levels"])
+    return SlideFacts(**values)

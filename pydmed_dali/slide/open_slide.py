@@ -1,0 +1,116 @@
+"""Which reader opens a slide: the fast one where it proves equal to OpenSlide, else OpenSlide."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pydmed_dali.errors import SlideReadError
+from pydmed_dali.geometry import Point
+from pydmed_dali.slide import openslide_slide, tiled_slide
+from pydmed_dali.slide.cache import Cache, file_key
+from pydmed_dali.slide.facts_json import facts_from_json, facts_to_json
+from pydmed_dali.slide.openslide_slide import OpenSlideSlide
+from pydmed_dali.slide.protocol import Slide
+from pydmed_dali.slide.tiff_index import TiledLevel, UnsuitedError, index_tiles
+from pydmed_dali.slide.tiled_slide import TiledSlide
+
+logger = logging.getLogger("pydmed_dali.slide")
+
+READERS = f"{openslide_slide.READER}, {tiled_slide.READER}"
+"""Every reader's name and version: they decide pixels, so states keep them."""
+
+
+def open_slide(path: Path, cache: Cache) -> Slide:
+    """Open the slide at `path` with the reader that fits it.
+
+    Tiled TIFF of a known kind (Aperio SVS, generic pyramids; JPEG or JPEG 2000 tiles) is read tile
+    by tile, after some tiles of each level were compared with OpenSlide's pixels; what differs, and
+    everything else, OpenSlide reads. `facts.reader` and `facts.reader_reason` say which and why.
+    What was found equal once is known by the `cache`, and then opened in a tenth of the time.
+
+    Raises `SlideNotFoundError` and `SlideFormatError` as `OpenSlideSlide` does.
+    """
+    key = file_key(path, "facts", READERS)
+    known = cache.get(key)
+    if known is not None:
+        facts = facts_from_json(known)
+        with suppress(UnsuitedError):  # another file, with the size and the time of the known one
+            return TiledSlide(path, facts, index_tiles(path, facts))
+    reference = OpenSlideSlide(path)
+    try:
+        fast = _proven(reference)
+    except UnsuitedError as reason:
+        if isinstance(reason.__cause__, SlideReadError):
+            # After one error OpenSlide refuses every other read of a slide that stays open.
+            reference.close()
+            reference = OpenSlideSlide(path)
+        reference.explain(str(reason))
+        return reference
+    except BaseException:
+        reference.close()
+        raise
+    reference.close()
+    cache.put(key, facts_to_json(fast.facts))
+    return fast
+
+
+def _proven(reference: OpenSlideSlide) -> TiledSlide:
+    """The fast reader of the same file; raises `UnsuitedError` where it is not equal."""
+    levels = index_tiles(reference.path, reference.facts)
+    codings = ", ".join(dict.fromkeys(level.coding for level in levels))
+    facts = replace(
+        reference.facts, reader_reason=f"tiles of {codings}, found equal to OpenSlide's pixels"
+    )
+    fast = TiledSlide(reference.path, facts, levels)
+    try:
+        for level, tiles in enumerate(levels):
+            for location in _probes(tiles, facts.level_downsamples[level]):
+                _compare(fast, reference, tiles, location, level)
+    except BaseException:
+        fast.close()
+        raise
+    return fast
+
+
+def _probes(tiles: TiledLevel, downsample: float) -> list[Point]:
+    """Where to compare, in level-0 pixels: at the longest and the last tile, which end the widest
+    range of contents and the file's data; at a fractional downsample, only where OpenSlide does not
+    interpolate: at the origin.
+    """
+    if not downsample.is_integer():
+        return [Point(0, 0)]
+    numbers = dict.fromkeys((int(np.argmax(tiles.counts)), len(tiles.counts) - 1))
+    places = [divmod(number, tiles.columns) for number in numbers]
+    step = int(downsample)
+    return [
+        Point(column * tiles.tile.width * step, row * tiles.tile.height * step)
+        for row, column in places
+    ]
+
+
+def _compare(
+    fast: TiledSlide, reference: OpenSlideSlide, tiles: TiledLevel, location: Point, level: int
+) -> None:
+    """Raise `UnsuitedError` unless both readers deliver the same tile at `location` (level 0)."""
+    shape = (tiles.tile.height, tiles.tile.width, 3)
+    ours, theirs = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+    try:
+        reference.read_into(theirs, location, level)
+        fast.decode_into(ours, location, level)
+    except Exception as error:  # of OpenSlide's or of a decoder's
+        raise UnsuitedError(f"a tile that was tried cannot be read ({error})") from error
+    if not np.array_equal(ours, theirs):
+        logger.warning(
+            "%s: a tile of level %d at (%d, %d) in level 0 decodes otherwise than OpenSlide reads "
+            "it; the slide is read by OpenSlide, which is slower",
+            reference.path,
+            level,
+            location.x,
+            location.y,
+        )
+        raise UnsuitedError(f"a tile of level {level} decodes otherwise than OpenSlide reads it")

@@ -1,0 +1,220 @@
+"""The fast reader: decodes tiles of JPEG and JPEG 2000 itself, equal to OpenSlide to the bit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import imagecodecs
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from pydmed_dali.errors import SlideReadError
+from pydmed_dali.geometry import Point, Region, Size
+from pydmed_dali.slide.jpeg_tiles import DECODER, JpegTiles
+from pydmed_dali.slide.openslide_slide import OpenSlideSlide
+from pydmed_dali.slide.protocol import Pixels, SlideFacts
+from pydmed_dali.slide.tiff_index import TiledLevel
+
+READER = f"tifffile {tifffile.__version__} + {DECODER} + imagecodecs {imagecodecs.__version__}"
+"""The reader's name and its libraries' versions: they decide pixels, so states keep them."""
+
+_LARGEST_GAP = 1 << 16  # bytes between two tiles that are read through rather than skipped
+_LINE = 32  # bytes; see `scratch`
+
+
+Lines = NDArray[np.uint8]
+"""An image, (height, width * 3) uint8: the channels of a row's pixels one after another."""
+
+
+class _Run(NamedTuple):
+    """Neighbouring tiles of one row."""
+
+    offsets: list[int]
+    counts: list[int]
+    begin: int
+    """Where the first of them begins in the file."""
+    end: int
+    """Where the last of them ends."""
+
+    @classmethod
+    def of(cls, tiles: TiledLevel, first: int, length: int) -> _Run:
+        offsets = tiles.offsets[first : first + length].tolist()
+        counts = tiles.counts[first : first + length].tolist()
+        end = max(offset + count for offset, count in zip(offsets, counts, strict=True))
+        return cls(offsets, counts, min(offsets), end)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether they lie together, so that reading what lies between costs nothing."""
+        return self.end - self.begin <= sum(self.counts) + _LARGEST_GAP
+
+
+class TiledSlide:
+    """A slide whose tiles are taken from the file directly; implements the `Slide` protocol.
+
+    Every level delivers the file's own pixels: also where its downsample is no whole number, where
+    OpenSlide shifts the level by a part of a pixel and interpolates (what it reads from the level's
+    origin on, it does not shift: that is what this reader is equal to).
+
+    A tile that cannot be decoded is left to OpenSlide, and is an error where that cannot either.
+    """
+
+    def __init__(self, path: Path, facts: SlideFacts, levels: tuple[TiledLevel, ...]) -> None:
+        self._path = path
+        self._facts = replace(facts, reader=READER, shifted_levels=frozenset())
+        self._levels = levels
+        self._decoders = [_decoder(level) for level in levels]
+        self._scratches: dict[Size, Pixels] = {}
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def path(self) -> Path:
+        """The file that was opened."""
+        return self._path
+
+    @property
+    def facts(self) -> SlideFacts:
+        """What the file says of itself, as OpenSlide tells it."""
+        return self._facts
+
+    def read_into(self, out: Pixels, location: Point, level: int) -> None:
+        """See `Slide.read_into`."""
+        try:
+            self.decode_into(out, location, level)
+        except Exception as error:  # the decoders raise whatever a damaged tile leads them to
+            self._leave_to_openslide(out, location, level, error)
+
+    def decode_into(self, out: Pixels, location: Point, level: int) -> None:
+        """The same without OpenSlide's help: raises whatever the decoder does."""
+        tiles = self._levels[level]
+        downsample = self._facts.level_downsamples[level]
+        place = Point(round(location.x / downsample), round(location.y / downsample))
+        inside = _cut(place, Size(out.shape[1], out.shape[0]), tiles.dimensions)
+        if (inside.size.width, inside.size.height) != (out.shape[1], out.shape[0]):
+            out[:] = self._facts.background
+        if not inside.size.area:
+            return
+        target = out[Region(_less(inside.location, place), inside.size).slices]
+        self._read_tiles(level, inside, target)
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _read_tiles(self, level: int, region: Region, out: Pixels) -> None:
+        """Fill `out` with `region` (the level's pixels), which lies inside the level."""
+        tiles, decode = self._levels[level], self._decoders[level]
+        x, y, tile = region.location.x, region.location.y, tiles.tile
+        first, last = x // tile.width, (x + region.size.width - 1) // tile.width
+        rows = range(y // tile.height, (y + region.size.height - 1) // tile.height + 1)
+        runs = [_Run.of(tiles, row * tiles.columns + first, last - first + 1) for row in rows]
+        for run in runs:
+            self._announce(run)
+        lines, pixels = out.reshape(out.shape[0], -1, copy=False), self._scratch(tile)
+        for row, run in zip(rows, runs, strict=True):
+            for column, data in enumerate(self._fetch(run), first):
+                decode(data, pixels)
+                _place(pixels, Point(column * tile.width - x, row * tile.height - y), lines)
+
+    def _announce(self, run: _Run) -> None:
+        """Have the kernel fetch a run of tiles: one call a row instead of a wait for each tile."""
+        if run.is_dense:
+            length = run.end - run.begin
+            os.posix_fadvise(self._descriptor, run.begin, length, os.POSIX_FADV_WILLNEED)
+
+    def _fetch(self, run: _Run) -> list[bytes]:
+        """The coded bytes of a run's tiles: in one piece where they lie together."""
+        places = zip(run.offsets, run.counts, strict=True)
+        if not run.is_dense:
+            return [self._pread(count, offset) for offset, count in places]
+        data = self._pread(run.end - run.begin, run.begin)
+        return [data[offset - run.begin : offset - run.begin + count] for offset, count in places]
+
+    def _pread(self, count: int, offset: int) -> bytes:
+        pieces = []
+        while count:
+            piece = os.pread(self._descriptor, count, offset)
+            if not piece:
+                raise OSError(f"the file ends {count} bytes before the end of a tile")
+            pieces.append(piece)
+            count, offset = count - len(piece), offset + len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _scratch(self, tile: Size) -> Pixels:
+        """Memory for one decoded tile, which the next one is decoded into again."""
+        if tile not in self._scratches:
+            self._scratches[tile] = scratch(tile)
+        return self._scratches[tile]
+
+    def _leave_to_openslide(
+        self, out: Pixels, location: Point, level: int, error: Exception
+    ) -> None:
+        """Read by OpenSlide what this reader could not, if the two agree on which pixels these are.
+
+        Raises `SlideReadError` if they do not, or if OpenSlide cannot read them either.
+        """
+        if not self._facts.level_downsamples[level].is_integer():
+            raise SlideReadError(
+                f"{self._path}: a tile of level {level} cannot be decoded, in "
+                f"{out.shape[1]}x{out.shape[0]} pixels at ({location.x}, {location.y}) in level 0 "
+                f"({error})"
+            ) from error
+        reference = OpenSlideSlide(self._path)
+        try:
+            reference.read_into(out, location, level)
+        finally:
+            reference.close()
+
+
+def _decoder(level: TiledLevel) -> Callable[[bytes, Pixels], object]:
+    """What decodes a tile of the level into memory of the tile's size."""
+    if level.jpeg_space is not None:
+        return JpegTiles(level.jpeg_tables, level.jpeg_space).decode
+    return lambda data, out: imagecodecs.jpeg2k_decode(data, out=out)
+
+
+def _cut(place: Point, size: Size, dimensions: Size) -> Region:
+    """What of a region of `size` at `place` lies inside `dimensions`; of no area if nothing."""
+    left, top = max(place.x, 0), max(place.y, 0)
+    right = min(place.x + size.width, dimensions.width)
+    bottom = min(place.y + size.height, dimensions.height)
+    return Region(Point(left, top), Size(max(right - left, 0), max(bottom - top, 0)))
+
+
+def _less(point: Point, other: Point) -> Point:
+    return Point(point.x - other.x, point.y - other.y)
+
+
+def _place(tile: Pixels, corner: Point, lines: Lines) -> None:
+    """Copy a tile to `corner` of an image, cut to it; `corner` may lie outside.
+
+    `lines` is the image, (height, width * 3). Rows are copied as one element each, which numpy does
+    a quarter faster than bytes.
+    """
+    top, left = max(corner.y, 0), max(corner.x, 0)
+    height, width, channels = tile.shape
+    target = lines[top : corner.y + height, left * channels : (corner.x + width) * channels]
+    rows, length = target.shape
+    skipped = (left - corner.x) * channels
+    source = tile.reshape(height, -1)[top - corner.y :][:rows, skipped : skipped + length]
+    whole_row = f"V{length}"
+    np.copyto(target.view(whole_row), source.view(whole_row))
+
+
+def scratch(tile: Size) -> Pixels:
+    """Memory for one decoded tile, half a line off a border of lines.
+
+    Where rows begin on such borders, libjpeg-turbo converts colours with stores that go around the
+    caches, so that copying the tile to its place must fetch it from memory: docs/decisions/0007.
+    """
+    size = tile.area * 3
+    whole = np.empty(size + 2 * _LINE, np.uint8)
+    start = -whole.ctypes.data % _LINE + _LINE // 2
+    return whole[start : start + size].reshape(tile.height, tile.width, 3)

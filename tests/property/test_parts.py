@@ -1,0 +1,64 @@
+"""Which parts of a chunk are read: all that crops touch, in whole cells, and nothing twice."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pydmed_dali.geometry import Point, Size
+from pydmed_dali.plan.parts import crops_box, decoded_pixels, touched_parts
+
+sides = st.integers(1, 40)
+
+
+@given(
+    chunk=st.tuples(st.integers(20, 90), st.integers(20, 90)),
+    crop=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    cell=st.tuples(sides, sides),
+    offset=st.tuples(sides, sides),
+    count=st.integers(1, 12),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_parts_are_the_cells_that_crops_touch(
+    chunk: tuple[int, int],
+    crop: tuple[int, int],
+    cell: tuple[int, int],
+    offset: tuple[int, int],
+    count: int,
+    seed: int,
+) -> None:
+    offset = (offset[0] % cell[0], offset[1] % cell[1])
+    rng = np.random.default_rng(seed)
+    places = [rng.integers(0, chunk[axis] - crop[axis] + 1, count) for axis in (1, 0)]
+    crops = np.stack(places, 1).astype(np.int32)
+    parts = touched_parts(crops, Size(*crop), Size(*chunk), Size(*cell), Point(*offset))
+
+    box = crops_box(crops, Size(*crop))
+    assert (box.location.y, box.location.x) == tuple(crops.min(0))
+    assert (
+        np.add((box.size.height, box.size.width), crops.min(0)).tolist()
+        == np.add(crops.max(0), crop[::-1]).tolist()
+    )
+
+    covered = np.zeros((chunk[1], chunk[0]), int)
+    for part in parts:
+        covered[part.slices] += 1
+    wanted = np.zeros_like(covered)
+    for y, x in crops:
+        wanted[y : y + crop[1], x : x + crop[0]] = 1
+    rows = (np.arange(chunk[1]) + offset[1]) // cell[1]
+    columns = (np.arange(chunk[0]) + offset[0]) // cell[0]
+    cells = rows[:, None] * 1000 + columns
+    in_touched_cell = np.isin(cells, np.unique(cells[wanted == 1]))
+    np.testing.assert_array_equal(covered, in_touched_cell)
+    touched = len(np.unique(cells[wanted == 1]))
+    assert decoded_pixels(parts, Size(*cell), Point(*offset)) == touched * cell[0] * cell[1]
+
+
+def test_a_chunk_that_is_touched_everywhere_is_one_part() -> None:
+    crops = np.stack(np.meshgrid(np.arange(0, 65, 8), np.arange(0, 65, 8)), -1).reshape(-1, 2)
+    (part,) = touched_parts(
+        crops.astype(np.int32), Size(32, 32), Size(96, 96), Size(16, 16), Point(0, 0)
+    )
+    assert (part.location, part.size) == (Point(0, 0), Size(96, 96))

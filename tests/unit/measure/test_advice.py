@@ -1,0 +1,107 @@
+"""What `plan` promises of a set of options is what the options do."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+
+from pydmed_dali import BigChunkSource, Dataset, Info, Patient, Record, Size
+from pydmed_dali.errors import OptionError
+from pydmed_dali.measure.advice import REUSES, Advice, Wishes, advise
+from pydmed_dali.measure.costs import TYPICAL, Costs, measure_costs
+from pydmed_dali.measure.forecast import Setting, SlideKind, forecast
+from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from tests.support import sum_up, take
+
+KIND = SlideKind(Size(60_000, 50_000), Size(256, 256))
+GIB = 2**30
+
+
+def names_only(slides: int) -> Dataset:
+    names = [f"{number:04}.svs" for number in range(slides)]
+    return Dataset(tuple(Patient(n, (Record(Path("/none"), PurePosixPath(n)),)) for n in names))
+
+
+def asked(memory: float = 4.0, wanted: float | None = None, cores: int = 4) -> Advice:
+    wishes = Wishes(Size(224, 224), 256, int(memory * GIB), cores, wanted)
+    return advise(wishes, TYPICAL, KIND, names_only(100))
+
+
+def test_the_more_crops_of_a_chunk_the_faster_and_the_less_is_decoded() -> None:
+    options = asked().options
+    assert [option.setting.crops_per_chunk for option in options] == list(REUSES)
+    speeds = [option.crops_per_second for option in options]
+    assert speeds == sorted(speeds) and speeds[-1] > 5 * speeds[0]
+    decoded = [option.decode_amplification for option in options]
+    assert decoded == sorted(decoded, reverse=True)
+    assert options[0].limit in ("reading", "cores") and options[-1].limit == "cropping"
+
+
+def test_a_wanted_speed_is_reached_with_the_fewest_crops_per_chunk() -> None:
+    advice = asked(wanted=9_000)
+    assert advice.reaches and advice.chosen.crops_per_second >= 9_000
+    slower = [o for o in advice.options if o.setting.crops_per_chunk < _reuse(advice)]
+    assert slower and all(option.crops_per_second < 9_000 for option in slower)
+    unreached = asked(wanted=1e9)
+    assert not unreached.reaches
+    assert unreached.chosen.crops_per_second > 9_000
+
+
+def _reuse(advice: Advice) -> int:
+    return advice.chosen.setting.crops_per_chunk
+
+
+@pytest.mark.parametrize("memory", [0.3, 0.7, 2.0, 50.0])
+def test_the_ring_fits_the_memory(memory: float) -> None:
+    for option in asked(memory).options:
+        assert option.memory_bytes <= memory * GIB
+        assert option.setting.chunk.width >= 2 * 224
+
+
+def test_too_little_memory_is_refused_with_what_is_needed() -> None:
+    with pytest.raises(OptionError, match=r"0\.01 GiB hold no ring .* the smallest needs 0\.\d\d"):
+        asked(0.01)
+
+
+def test_decoding_and_mixing_are_as_forecast(tmp_path: Path) -> None:
+    for number in range(6):
+        write_coordinate_slide(tmp_path / f"{number}.tif", Size(2048, 1536), levels=1)
+    dataset = Dataset.from_folder(tmp_path)
+    setting = Setting(Size(1024, 1024), Size(100, 100), 32, 4, 12, 1)
+    found = forecast(setting, TYPICAL, SlideKind(Size(2048, 1536), Size(256, 256)), dataset, 2)
+    with BigChunkSource(
+        dataset, chunk_size=1024, crop_size=100, batch_size=32, resident=4, crops_per_chunk=12,
+        num_workers=0,
+    ) as source:  # fmt: skip
+        info = sum_up(take(source, 60))["info"].reshape(60, 32, len(Info))[10:]
+        stats = source.stats()
+    read = stats.decode_amplification * stats.crops / (12 * stats.chunks_read)
+    assert found.decode_amplification == pytest.approx(read, rel=0.2)
+    slides = [len(np.unique(batch[:, Info.SLIDE])) for batch in info]
+    assert found.slides_per_batch == pytest.approx(np.mean(slides), rel=0.15)
+    pairs = [
+        sum(n * (n - 1) for n in np.unique(batch[:, Info.CHUNK], return_counts=True)[1])
+        for batch in info
+    ]
+    assert found.same_chunk_pairs == pytest.approx(np.mean(pairs) / (32 * 31), rel=0.15)
+    ring = 1024 * 1024 * 3 * 4
+    assert ring < found.memory_bytes < 4 * ring
+
+
+def test_costs_are_measured_by_real_runs(tmp_path: Path) -> None:
+    for number in range(3):
+        write_coordinate_slide(tmp_path / f"{number}.tif", Size(1500, 1500), levels=1)
+    options = {"chunk_size": 512, "crop_size": 64, "batch_size": 32, "resident": 4}
+    costs, share = measure_costs(Dataset.from_folder(tmp_path), options, seconds=0.3)
+    assert share == 1.0
+    assert costs.megapixel > 0 and costs.chunk >= 0 and costs.crop > 0
+    assert 0 < costs.efficiency <= 1
+
+
+def test_half_of_the_cost_is_twice_the_speed() -> None:
+    halved = Costs(TYPICAL.chunk / 2, TYPICAL.megapixel / 2, TYPICAL.crop / 2, TYPICAL.efficiency)
+    setting = Setting(Size(4096, 4096), Size(224, 224), 256, 16, 512, 2)
+    slow, fast = (forecast(setting, c, KIND, names_only(9), 2) for c in (TYPICAL, halved))
+    assert fast.crops_per_second == pytest.approx(2 * slow.crops_per_second)

@@ -1,0 +1,344 @@
+"""The fast reader equals OpenSlide to the last bit, and leaves to it what it cannot prove."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openslide
+import pytest
+import simplejpeg
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pydmed_dali import BigChunkSource, Dataset, Point, Size, Slide
+from pydmed_dali.errors import SlideReadError
+from pydmed_dali.geometry import Region
+from pydmed_dali.loader import filler
+from pydmed_dali.slide.cache import Cache
+from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
+from pydmed_dali.slide.open_slide import open_slide
+from pydmed_dali.slide.openslide_slide import OpenSlideSlide
+from pydmed_dali.slide.tiled_slide import TiledSlide
+from tests.support import NAMES, assert_coordinates, sum_up, take
+from tests.unit.slide.tiled_files import CODINGS, Coding, write_lossless_coordinates, write_tiled
+
+SIZE = Size(1100, 800)
+NO_CACHE = Cache(None)
+TAKEN = {
+    "CMU-1-Small-Region.svs": "JPEG (RGB)",
+    "CMU-1-Small-Region.pyramid.tif": "JPEG (YCbCr)",
+    "tcga-cr-7395-01a-01-ts1.svs": "JPEG 2000",
+    "packed-biopsies.tif": "JPEG (YCbCr)",
+}
+
+
+def whole_level(path: Path, level: int) -> NDArray[np.uint8]:
+    """A level as OpenSlide reads it from its origin on, where it does not interpolate."""
+    with openslide.OpenSlide(path) as slide:
+        image = slide.read_region((0, 0), level, slide.level_dimensions[level])
+    return np.asarray(image)[..., :3].copy()
+
+
+def assert_equal_region(
+    slide: Slide, reference: NDArray[np.uint8], level: int, place: Point, size: Size
+) -> None:
+    """A read at `place` (the level's pixels) is the reference there, on white ground beyond it."""
+    expected = np.full((size.height, size.width, 3), 255, np.uint8)
+    height, width = reference.shape[:2]
+    x, y = max(place.x, 0), max(place.y, 0)
+    right, bottom = min(place.x + size.width, width), min(place.y + size.height, height)
+    if right > x and bottom > y:
+        rows = slice(y - place.y, bottom - place.y)
+        expected[rows, x - place.x : right - place.x] = reference[y:bottom, x:right]
+    downsample = slide.facts.level_downsamples[level]
+    out = np.zeros((size.height, size.width + 5, 3), np.uint8)[:, 2:-3]  # not contiguous
+    slide.read_into(out, Point(round(place.x * downsample), round(place.y * downsample)), level)
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.fixture(scope="module", params=CODINGS, ids=str)
+def coded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    coding: Coding = request.param
+    name = "slide.svs" if coding.aperio else "slide.tif"
+    return write_tiled(tmp_path_factory.mktemp("coded") / name, SIZE, coding)
+
+
+@pytest.fixture(scope="module")
+def opened(coded: Path) -> Iterator[tuple[Slide, list[NDArray[np.uint8]]]]:
+    slide = open_slide(coded, NO_CACHE)
+    yield slide, [whole_level(coded, level) for level in range(3)]
+    slide.close()
+
+
+@settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    level=st.integers(0, 2),
+    x=st.integers(-300, 1400),
+    y=st.integers(-300, 1200),
+    width=st.integers(1, 700),
+    height=st.integers(1, 700),
+)
+def test_any_region_of_any_coding_equals_openslide(
+    opened: tuple[Slide, list[NDArray[np.uint8]]],
+    level: int,
+    x: int,
+    y: int,
+    width: int,
+    height: int,
+) -> None:
+    slide, levels = opened
+    assert isinstance(slide, TiledSlide), slide.facts.reader_reason
+    place = Point(x >> level, y >> level)
+    assert_equal_region(slide, levels[level], level, place, Size(width, height))
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_every_level_of_a_real_slide_equals_openslide(real_slides: Path, name: str) -> None:
+    slide = open_slide(real_slides / name, NO_CACHE)
+    assert isinstance(slide, TiledSlide), slide.facts.reader_reason
+    assert TAKEN[name] in slide.facts.reader_reason
+    rng = np.random.default_rng(1)
+    for level, size in enumerate(slide.facts.level_dimensions):
+        reference = whole_level(real_slides / name, level)
+        assert_equal_region(slide, reference, level, Point(0, 0), size)
+        for _ in range(10):
+            place = Point(*(int(rng.integers(-100, side)) for side in (size.width, size.height)))
+            assert_equal_region(slide, reference, level, place, Size(300, 333))
+    slide.close()
+
+
+def test_facts_are_those_of_openslide_but_for_the_reader(real_slides: Path) -> None:
+    for name in TAKEN:
+        fast, reference = (
+            open_slide(real_slides / name, NO_CACHE),
+            OpenSlideSlide(real_slides / name),
+        )
+        assert "imagecodecs" in fast.facts.reader
+        assert not fast.facts.shifted_levels
+        same = {
+            field: getattr(reference.facts, field)
+            for field in ("reader", "reader_reason", "shifted_levels")
+        }
+        assert replace(fast.facts, **same) == reference.facts
+        fast.close()
+        reference.close()
+
+
+def test_what_is_no_tiled_jpeg_is_left_to_openslide(real_slides: Path, tmp_path: Path) -> None:
+    write_coordinate_slide(tmp_path / "deflated.tif", Size(600, 500), levels=2)
+    for path, words in (
+        (real_slides / "fluorescence-dapi.ndpi", "the format is hamamatsu"),
+        (tmp_path / "deflated.tif", "coded as ADOBE_DEFLATE in RGB"),
+    ):
+        slide = open_slide(path, NO_CACHE)
+        assert slide.facts.reader.startswith("openslide")
+        assert words in slide.facts.reader_reason
+        slide.close()
+
+
+def test_a_slide_that_decodes_otherwise_is_left_to_openslide(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a codec that differs by one grey level somewhere would: it is found at the opening."""
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg", "ycbcr", "420"))
+    decode = simplejpeg.decode_jpeg
+
+    def off_by_one(data: bytes, space: str, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        decode(data, space, buffer=buffer)
+        buffer[100, 100, 1] ^= 1
+        return buffer
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", off_by_one)
+    with caplog.at_level(logging.WARNING):
+        slide = open_slide(path, NO_CACHE)
+    assert slide.facts.reader.startswith("openslide")
+    assert "decodes otherwise" in slide.facts.reader_reason
+    (record,) = caplog.records
+    assert str(path) in record.message
+    assert_equal_region(slide, whole_level(path, 0), 0, Point(10, 20), Size(400, 300))
+    slide.close()
+
+
+def _tile_place(path: Path, number: int) -> tuple[int, int]:
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        return page.dataoffsets[number], page.databytecounts[number]
+
+
+def test_a_damaged_tile_is_an_error_as_it_is_with_openslide(tmp_path: Path) -> None:
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
+    offset, count = _tile_place(path, 2)
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\0" * count)
+    slide = open_slide(path, NO_CACHE)
+    assert isinstance(slide, TiledSlide)
+    out = np.empty((300, 300, 3), np.uint8)
+    with pytest.raises(SlideReadError, match=r"s\.svs: OpenSlide cannot read 300x300 pixels"):
+        slide.read_into(out, Point(500, 10), 0)
+    slide.read_into(out, Point(0, 600), 0)  # and what is not damaged can still be read
+    slide.close()
+
+
+@pytest.mark.parametrize("coding", [c for c in CODINGS if c.kind == "jpeg"], ids=str)
+def test_a_jpeg_tile_that_ends_too_early_is_an_error(tmp_path: Path, coding: Coding) -> None:
+    """libjpeg only warns of it and puts grey in place of what is missing; OpenSlide does not."""
+    path = write_tiled(tmp_path / "s.svs", SIZE, coding)
+    offset, count = _tile_place(path, 0)  # the longest and the last are tried at the opening
+    with path.open("r+b") as file:
+        file.seek(offset + count * 3 // 4)
+        file.write(b"\xff\xd9" + b"\0" * (count - count * 3 // 4 - 2))
+    slide = open_slide(path, NO_CACHE)
+    assert isinstance(slide, TiledSlide)
+    out = np.empty((64, 64, 3), np.uint8)
+    with pytest.raises(SlideReadError, match="Corrupt JPEG data"):
+        slide.read_into(out, Point(0, 0), 0)
+    slide.close()
+
+
+def test_a_damaged_tile_that_is_tried_at_the_opening_spoils_no_other(tmp_path: Path) -> None:
+    """OpenSlide refuses every read after one that failed, unless the slide is opened anew."""
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
+    reference = whole_level(path, 0)
+    offset, count = _tile_place(path, -1)
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\0" * count)
+    slide = open_slide(path, NO_CACHE)
+    assert "a tile that was tried cannot be read" in slide.facts.reader_reason
+    assert_equal_region(slide, reference, 0, Point(0, 0), Size(700, 500))
+    slide.close()
+
+
+def test_a_tile_that_claims_more_bytes_than_any_has_is_left_to_openslide(tmp_path: Path) -> None:
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
+    os.truncate(path, 2**24)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        page = file.pages.first
+        assert isinstance(page, tifffile.TiffPage)
+        page.tags["TileByteCounts"].overwrite([*page.databytecounts[:-1], 2**20])
+    slide = open_slide(path, NO_CACHE)
+    assert "a tile of level 1100x800 claims 1,048,576 bytes" in slide.facts.reader_reason
+    slide.close()
+
+
+def test_a_file_that_lacks_tiles_is_left_to_openslide(tmp_path: Path) -> None:
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
+    with tifffile.TiffFile(path, mode="r+") as file:
+        page = file.pages.first
+        assert isinstance(page, tifffile.TiffPage)
+        page.tags["TileOffsets"].overwrite([*page.dataoffsets[:-1], path.stat().st_size - 10])
+    slide = open_slide(path, NO_CACHE)
+    assert "beyond the end of the file" in slide.facts.reader_reason
+    slide.close()
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("crops_per_chunk", [2, 64])
+def test_every_pixel_through_the_pipeline(tmp_path: Path, level: int, crops_per_chunk: int) -> None:
+    """With few crops per chunk most tiles are not decoded; the slots are poisoned first."""
+    size = Size(2048, 1536)
+    write_lossless_coordinates(tmp_path / "a.svs", size)
+    write_lossless_coordinates(tmp_path / "b.svs", size)
+    extents = {level: Size(size.width >> level, size.height >> level)}
+    with BigChunkSource(
+        Dataset.from_folder(tmp_path), chunk_size=1024, crop_size=100, batch_size=16, level=level,
+        resident=4, crops_per_chunk=crops_per_chunk, num_workers=0, on_error="raise",
+    ) as source:  # fmt: skip
+        for batch in take(source, 12):
+            assert_coordinates(batch, extents)
+    slide = open_slide(tmp_path / "a.svs", NO_CACHE)
+    assert isinstance(slide, TiledSlide)
+    slide.close()
+
+
+def test_few_crops_per_chunk_decode_little(tmp_path: Path) -> None:
+    write_lossless_coordinates(tmp_path / "a.svs", Size(2048, 2048))
+    amplification = {}
+    for crops_per_chunk in (1, 256):
+        with BigChunkSource(
+            Dataset.from_folder(tmp_path), chunk_size=1024, crop_size=100, batch_size=16,
+            resident=2, crops_per_chunk=crops_per_chunk, num_workers=0, passes=64,
+        ) as source:  # fmt: skip
+            take(source, 64 * crops_per_chunk // 16)
+            amplification[crops_per_chunk] = source.stats().decode_amplification
+    # One crop touches 1 to 4 tiles of 65,536 pixels for its 10,000; 256 crops use 9 to 16 tiles.
+    assert 6.5 < amplification[1] < 27
+    assert 0.2 < amplification[256] < 0.42
+
+
+@pytest.mark.parametrize("mpp", [None, 0.8])
+def test_crops_are_equal_with_and_without_sparse_fill(
+    real_slides: Path, monkeypatch: pytest.MonkeyPatch, mpp: float | None
+) -> None:
+    """On real slides of both readers, at a level and resampled."""
+
+    def whole(crops: Any, crop: Size, extent: Size, cell: Size, offset: Point) -> list[Region]:
+        return [Region(Point(0, 0), extent)]
+
+    runs = []
+    for everything in (False, True):
+        with monkeypatch.context() as patch:
+            if everything:
+                patch.setattr(filler, "touched_parts", whole)
+            with BigChunkSource(
+                Dataset.from_folder(real_slides), chunk_size=1024, crop_size=96, batch_size=32,
+                mpp=mpp, resident=4, crops_per_chunk=8, num_workers=0,
+            ) as source:  # fmt: skip
+                runs.append((sum_up(take(source, 12)), source.stats().decode_amplification))
+    (sparse, less), (full, more) = runs
+    for name in NAMES:
+        np.testing.assert_array_equal(sparse[name], full[name])
+    assert less < 0.8 * more or mpp is not None
+
+
+def test_the_pixels_of_the_coordinate_slide_are_lossless(tmp_path: Path) -> None:
+    path = write_lossless_coordinates(tmp_path / "a.svs", Size(700, 600))
+    expected = coordinate_pixels(Point(0, 0), Size(700, 600), 0)
+    np.testing.assert_array_equal(whole_level(path, 0), expected)
+
+
+def test_what_was_proven_once_is_known_without_openslide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
+    cache = Cache(tmp_path / "cache")
+    first = open_slide(path, cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(openslide, "OpenSlide", None)  # would raise if it were used
+        again = open_slide(path, cache)
+    assert again.facts == first.facts
+    reference = whole_level(path, 1)
+    assert_equal_region(again, reference, 1, Point(30, 40), Size(300, 200))
+    first.close()
+    again.close()
+
+
+def test_another_file_of_the_same_size_and_time_is_looked_at_anew(tmp_path: Path) -> None:
+    """As a copy that kept its time may be: what is known of the other is not believed."""
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
+    other = write_tiled(tmp_path / "o.svs", Size(800, 1100), Coding("jpeg"))
+    status = path.stat()
+    with other.open("r+b") as file:
+        file.truncate(max(status.st_size, other.stat().st_size))
+    with path.open("r+b") as file:
+        file.truncate(other.stat().st_size)
+    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    cache = Cache(tmp_path / "cache")
+    open_slide(path, cache).close()
+    os.replace(other, path)
+    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    slide = open_slide(path, cache)
+    assert slide.facts.dimensions == Size(800, 1100)
+    assert_equal_region(slide, whole_level(path, 0), 0, Point(0, 0), Size(800, 1100))
+    slide.close()

@@ -1,0 +1,78 @@
+"""The benchmarks run, with settings far too small to measure anything."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pydmed_dali import Size
+from pydmed_dali.slide.tissue_slides import write_tissue_slide
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    "--chunk",
+    "1024",
+    "--resident",
+    "2",
+    "--batch",
+    "16",
+    "--seconds",
+    "0.3",
+    "--workers",
+    "1",
+]
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("benchmarks")
+    for number in range(2):
+        write_tissue_slide(folder / f"{number}.svs", Size(2048, 2048), tissue="gland", seed=number)
+    return folder
+
+
+def run(module: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{module}", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("tissue", [False, True])
+def test_the_suite(slides: Path, tmp_path: Path, tissue: bool) -> None:
+    peers = ["openslide_reads", "jpeg_tiles_dali", "torch_window", "this_project"]
+    out = run(
+        "suite", "--slides", str(slides), *SMALL, "--rounds", "1", "--reuse", "16",
+        "--window-reuse", "16", "--peers", *peers, "--json", str(tmp_path / "r.json"),
+        *["--tissue"] * tissue,
+    )  # fmt: skip
+    rounds = json.loads((tmp_path / "r.json").read_text())["rounds"]
+    assert len(rounds) == 4, out
+    assert all(r["crops_per_second"] > 0 for each in rounds.values() for r in each)
+
+
+def test_a_peer_that_is_not_installed_is_named(slides: Path) -> None:
+    out = run("suite", "--slides", str(slides), *SMALL, "--rounds", "1", "--peers", "cucim_reads")
+    assert "torch DataLoader + cuCIM" in out
+
+
+def test_filling_a_chunk(slides: Path) -> None:
+    out = run("chunk_fill", "--slides", str(slides), "--chunks", "1", "--rounds", "1")
+    assert len(re.findall(r"\| \d+% \|", out)) == 4
+
+
+def test_augmentation(slides: Path) -> None:
+    small = ["--batch-size", "8", "--rounds", "1", "--batches", "1"]
+    out = run("augmentation", "--slides", str(slides), *small)
+    assert len(re.findall(r"\| [\d,]+ \| [\d,]+-[\d,]+ \| [\d.]+x \|", out)) == 11

@@ -1,0 +1,107 @@
+"""The code blocks of the documentation run as they stand, and quoted messages are the code's."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pydmed_dali import Size
+from pydmed_dali.slide.tissue_slides import write_tissue_slide
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ("datasets.md", "parity.md", "pipelines.md", "training.md")
+
+
+def blocks(page: str) -> list[str]:
+    found: list[str] = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory: 40 slides of which only names are read, annotations, two real ones."""
+    folder = tmp_path_factory.mktemp("docs")
+    rows = ["slide,patient,label,scanner"]
+    for number in range(20):
+        tissue = "benign" if number < 10 else "tumor"
+        for block, scanner in (("a", "Aperio"), ("b", "Hamamatsu")):
+            path = Path("slides") / tissue / f"P{number}-{block}.svs"
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).touch()
+            rows.append(f"{path},P{number},{tissue},{scanner}")
+    (folder / "slides.csv").write_text("\n".join(rows))
+    (folder / "annotations").mkdir()
+    text = json.dumps([box("Tumor", 100, 100, 1300, 700), box("Necrosis", 850, 850, 100, 100)])
+    (folder / "annotations" / "P10-a.geojson").write_text(text)
+    for number, tissue in enumerate(("gland", "tumor")):
+        write_tissue_slide(folder / f"{number}.svs", Size(2048, 2048), tissue=tissue, seed=1)
+        (folder / "tissue" / tissue).mkdir(parents=True)
+        (folder / "tissue" / tissue / "slide.svs").hardlink_to(folder / f"{number}.svs")
+    (folder / "her2.csv").write_text("slide,HER2\n0.svs,0\n1.svs,3\n")
+    return folder
+
+
+def box(name: str, x: int, y: int, width: int, height: int) -> dict[str, object]:
+    """An annotation as QuPath writes it."""
+    corners = [[x, y], [x + width, y], [x + width, y + height], [x, y + height], [x, y]]
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [corners]},
+        "properties": {"objectType": "annotation", "classification": {"name": name}},
+    }
+
+
+@pytest.mark.parametrize("block", [block for page in PAGES for block in blocks(page)])
+def test_a_code_block_runs(block: str, folder: Path) -> None:
+    (folder / "block.py").write_text(block)
+    done = subprocess.run(
+        [sys.executable, "block.py"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def texts_of_the_code() -> str:
+    """Every string of the package, one a line; values that are put in are dots."""
+    lines = []
+    for folder, _, files in os.walk(DOCS.parent / "pydmed_dali", followlinks=True):
+        for file in files:
+            if file.endswith(".py"):
+                for node in ast.walk(ast.parse((Path(folder) / file).read_text())):
+                    if isinstance(node, ast.JoinedStr):
+                        lines.append("".join(map(text_of, node.values)))
+                    elif isinstance(node, ast.Constant):
+                        lines.append(text_of(node))
+    return "\n".join(lines)
+
+
+def text_of(node: ast.expr) -> str:
+    return str(node.value) if isinstance(node, ast.Constant) else "..."
+
+
+def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
+    page = (DOCS / "troubleshooting.md").read_text()
+    cells = re.findall(r"^\| (.*?) \|", page, re.MULTILINE)
+    quoted = [
+        text for cell in cells if "DALI:" not in cell for text in re.findall(r"`(.*?)`", cell)
+    ]
+    code = texts_of_the_code()
+    pieces = [
+        piece.strip(" :()")
+        for text in quoted
+        for piece in re.split(r"\.\.\.|%s", re.sub(r"^\w+Error:? ?", "", text))
+    ]
+    missing = [piece for piece in pieces if piece not in code]
+    assert missing == []
+    assert sum(len(piece) > 15 for piece in pieces) > 20

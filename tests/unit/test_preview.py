@@ -1,0 +1,141 @@
+"""The pictures of `pydmed-dali preview`, and that they show what a source really draws."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from pydmed_dali import BigChunkSource, Dataset, Info, Size
+from pydmed_dali.cli import app
+from pydmed_dali.loader.tissue import TissuePlan
+from pydmed_dali.preview.drawn import Wishes, draw_slide, first_visits
+from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from tests.support import sum_up, take, write_picture
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A slide with tissue, one of glass in a folder below, and one that is none."""
+    made = tmp_path_factory.mktemp("slides")
+    write_tissue_slide(made / "fat.svs", Size(1600, 1200), tissue="fat", seed=1)
+    write_picture(made / "more" / "glass.tif", np.full((500, 700, 3), 243, np.uint8))
+    (made / "none.svs").write_bytes(b"no slide")
+    return made
+
+
+def _preview(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["preview", *map(str, arguments)])
+
+
+def _told(result: Result) -> list[dict[str, Any]]:
+    slides: list[dict[str, Any]] = json.loads(result.stdout)["slides"]
+    return slides
+
+
+def test_each_slide_that_can_be_read_gets_a_picture(folder: Path, tmp_path: Path) -> None:
+    result = _preview(folder, "--out", tmp_path, "--chunk-size", 512, "--json")
+    assert result.exit_code == 0
+    fat, glass, none = _told(result)
+    assert fat["path"] == str(folder / "fat.svs")
+    assert fat["picture"] == str(tmp_path / "fat.svs.png")
+    assert 0.5 < fat["tissue"] < 0.8 and 0.5 < fat["eligible"] < 0.9
+    assert (glass["tissue"], glass["eligible"], glass["reason"]) == (0, 0, None)
+    assert none["picture"] is None and "OpenSlide cannot open it" in none["reason"]
+    pictures = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.png"))
+    assert pictures == [Path("fat.svs.png"), Path("more/glass.tif.png")]
+    for path in pictures:
+        with Image.open(tmp_path / path) as picture:
+            assert picture.width == 1980 and 500 < picture.height < 1500
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+
+
+def test_a_line_is_printed_for_each_slide(folder: Path, tmp_path: Path) -> None:
+    result = _preview(folder, "--out", tmp_path, "--chunk-size", 512, "--chunks", 2)
+    assert result.exit_code == 0
+    assert str(tmp_path / "fat.svs.png") in result.stdout
+    assert "0.0% tissue; 0.0% of all places may be drawn" in result.stdout
+    assert "none.svs: OpenSlide cannot open it" in " ".join(result.stdout.split())
+
+
+def test_one_slide_can_be_drawn_without_a_mask(folder: Path, tmp_path: Path) -> None:
+    result = _preview(
+        folder / "fat.svs", "--out", tmp_path, "--min-tissue", 0, "--level", 1, "--json"
+    )
+    (slide,) = _told(result)
+    assert (slide["tissue"], slide["eligible"]) == (None, 1)
+    assert (tmp_path / "fat.svs.png").is_file()
+
+
+def test_a_mask_of_one_s_own_is_drawn(folder: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.eye(30, 40, dtype=np.uint8)).save(tmp_path / "fat.png")
+    result = _preview(
+        folder / "fat.svs",
+        "--out",
+        tmp_path / "out",
+        "--masks",
+        tmp_path,
+        "--min-tissue",
+        0.1,
+        "--json",
+    )
+    (slide,) = _told(result)
+    assert slide["tissue"] == 30 / 1200
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--crop-size", "600", "--chunk-size", "512"], "does not fit in chunk_size=512"),
+        (["--level", "0", "--mpp", "1"], "choose one of them"),
+        (["--masks", "/nowhere"], "is no folder"),
+        (["--out", "/dev/null"], "cannot be a folder"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(
+    folder: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    result = _preview(folder / "fat.svs", "--out", tmp_path, *options)
+    assert result.exit_code == 1
+    assert message in str(result.exception)
+
+
+def test_the_exit_code_is_1_where_no_slide_can_be_read(folder: Path, tmp_path: Path) -> None:
+    assert _preview(folder / "none.svs", "--out", tmp_path).exit_code == 1
+
+
+@pytest.mark.parametrize("mpp", [None, 0.8])
+def test_what_is_shown_is_what_a_source_begins_with(folder: Path, mpp: float | None) -> None:
+    dataset = Dataset.from_folder(folder, patient=lambda path: path.name)
+    dataset = Dataset(tuple(p for p in dataset.patients if p.id == "fat.svs"))
+    plan = TissuePlan(0.7)
+    wishes = Wishes(
+        Size(256, 256), Size(96, 96), None, mpp, 3, plan, None, chunks=4, crops=10, shown=10
+    )
+    drawn = draw_slide("fat", dataset.slides[0].path, first_visits(dataset, 3, 4)[0], wishes)
+    options: dict[str, Any] = {"mpp": mpp, "min_tissue": 0.7, "seed": 3, "num_workers": 0}
+    with BigChunkSource(
+        dataset,
+        chunk_size=256,
+        crop_size=96,
+        batch_size=10,
+        resident=1,
+        crops_per_chunk=10,
+        **options,
+    ) as source:
+        run = sum_up(take(source, 4))
+    for number, chunk in enumerate(drawn.chunks):
+        batch = slice(10 * number, 10 * number + 10)
+        y, x = (chunk.crops + np.array((chunk.origin.y, chunk.origin.x))).T
+        for column, places, scale in zip(
+            (Info.X, Info.Y), (x, y), drawn.view.downsample, strict=True
+        ):
+            np.testing.assert_array_equal(run["info"][batch, column], np.round(places * scale))
+        if mpp is None:
+            np.testing.assert_array_equal(run["image"][batch], np.stack(chunk.shown))
+    assert len({chunk.origin for chunk in drawn.chunks}) > 1
