@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from benchmarks.accounting import Content
 from benchmarks.measure import Round
 from benchmarks.slides import ROOT
 from benchmarks.workload import Workload
+from pydmed_dali.slide.cache import VARIABLE as CACHE_VARIABLE
 
 _PATIENCE = 300.0  # seconds beyond the timed run, after which a peer is taken to hang
 
@@ -76,20 +78,30 @@ def lacking(contender: Contender) -> str | None:
 
 
 def run(contender: Contender, workload: Workload) -> Round | str:
-    """One round of a contender, or why there is none."""
+    """One round of a contender, or why there is none.
+
+    It begins with an empty cache, so that no round profits from an earlier one, and leaves nothing
+    in the user's.
+    """
     if contender.crops_per_chunk is not None:
         workload = replace(workload, crops_per_chunk=contender.crops_per_chunk)
     module = f"benchmarks.peers.{contender.peer}"
     command = [sys.executable, "-m", module, *workload.arguments(), "--json"]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # so that its workers can be ended with it
-    )
-    seconds = workload.seconds + _PATIENCE
+    with tempfile.TemporaryDirectory(prefix="pydmed-dali-cache-") as cache:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, CACHE_VARIABLE: cache},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # so that its workers can be ended with it
+        )
+        return _outcome(process, workload.seconds + _PATIENCE)
+
+
+def _outcome(process: subprocess.Popen[str], seconds: float) -> Round | str:
+    """What a peer's process prints within `seconds`, or what became of it."""
     try:
         out, errors = process.communicate(timeout=seconds)
     except BaseException as error:

@@ -178,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             resident=chosen.resident,
             crops_per_chunk=chosen.crops_per_chunk,
             num_workers=chosen.workers,
+            cache_dir=Path(work, "cache"),
             device="cpu",
         ) as source:
             end = chosen.minutes * 60

@@ -6,7 +6,8 @@ project's loader processes do, and cuts the crops with numpy straight into a sha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,24 +50,31 @@ class Window(IterableDataset[Traced]):
     def __init__(self, workload: Workload, slides: list[SlideFile], places: Places) -> None:
         self._workload, self._slides, self._places = workload, slides, places
 
-    def __iter__(self) -> Iterator[Traced]:
+    def __iter__(self) -> Generator[Traced]:
         info = get_worker_info()
         number, workers = (info.id, info.num_workers) if info else (0, 1)
         reader = Reader(self._workload, self._slides, self._places[number::workers], number)
-        window = reader.open_window(max(self._workload.resident // workers, 1))
-        turn = 0
-        while True:
-            images = _shared(self._workload.batch, self._workload.crop)
-            chunks = np.empty((self._workload.batch, 3), np.int64)
-            for place, image in enumerate(images.numpy()):
-                resident = window[turn % len(window)]
-                turn += 1
-                if not resident.starts:
-                    reader.replace(resident)
-                x, y = resident.starts.pop()
-                image[:] = resident.pixels[y : y + len(image), x : x + len(image)]
-                chunks[place] = resident.chunk
-            yield images, torch.from_numpy(chunks), number, reader.decoded
+        try:
+            window = reader.open_window(max(self._workload.resident // workers, 1))
+            for turn in itertools.count(step=self._workload.batch):
+                yield (*self._batch(reader, window, turn), number, reader.decoded)
+        finally:
+            reader.close()
+
+    def _batch(
+        self, reader: Reader, window: list[ResidentChunk], turn: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(images, chunks) of a batch; `turn` is whose turn it is at its first crop."""
+        images = _shared(self._workload.batch, self._workload.crop)
+        chunks = np.empty((self._workload.batch, 3), np.int64)
+        for place, image in enumerate(images.numpy()):
+            resident = window[(turn + place) % len(window)]
+            if not resident.starts:
+                reader.replace(resident)
+            x, y = resident.starts.pop()
+            image[:] = resident.pixels[y : y + len(image), x : x + len(image)]
+            chunks[place] = resident.chunk
+        return images, torch.from_numpy(chunks)
 
 
 class Reader:
@@ -103,6 +111,11 @@ class Reader:
         pixels = resident.pixels[: extent.height, : extent.width]
         self.decoded += self._fill(slide.path, Point(*origin), pixels, starts)
         resident.chunk, resident.starts = (number, *origin), starts.tolist()
+
+    def close(self) -> None:
+        """Close the slides."""
+        for slide in self._open.values():
+            slide.close()
 
     def _around(self, slide: SlideFile, x: int, y: int) -> tuple[tuple[int, int], Size]:
         """(origin, extent) of the chunk that holds the crop at (x, y), on the file's tiles."""

@@ -62,9 +62,12 @@ def test_the_suite(slides: Path, tmp_path: Path, tissue: bool) -> None:
     assert all(r["crops_per_second"] > 0 for each in rounds.values() for r in each)
 
 
-def test_a_peer_that_is_not_installed_is_named(slides: Path) -> None:
-    out = run("suite", "--slides", str(slides), *SMALL, "--rounds", "1", "--peers", "cucim_reads")
-    assert "torch DataLoader + cuCIM" in out
+def test_scale_draws_its_plot(tmp_path: Path) -> None:
+    point = ["--base", "2", "1024", "1", "--counts", "2", "--sides", "1024", "--worker-counts", "1"]
+    plot = tmp_path / "scale.png"
+    small = ["--chunk=512", "--resident=2", "--batch=16", "--seconds=0.3", "--rounds=1"]
+    assert "| 2 | 1,024 | 1 |" in run("scale", *point, *small, "--plot", str(plot))
+    assert plot.read_bytes().startswith(b"\x89PNG")
 
 
 def test_filling_a_chunk(slides: Path) -> None:
