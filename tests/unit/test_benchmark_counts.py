@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from argparse import ArgumentParser
 from contextlib import closing
 from importlib import import_module
@@ -22,7 +24,7 @@ from benchmarks.measure import Round
 from benchmarks.peers.openslide_reads import OpenSlideCrops
 from benchmarks.peers.torch_window import TorchWindow, Window
 from benchmarks.places import LEAST_TISSUE, draw_places, slide_files
-from benchmarks.slides import link_slides
+from benchmarks.slides import ROOT, link_slides
 from benchmarks.suite import play
 from benchmarks.table import WHOLE_TARGETS, ratios, table
 from benchmarks.tissue import TissueMask
@@ -83,6 +85,28 @@ def test_a_peer_reads_the_crop_at_its_place(peer: str, slides: Path) -> None:
         np.testing.assert_array_equal(image, np.asarray(expected))
     for handle in data._open.values():
         handle.close()
+
+
+def test_monai_reads_the_crop_at_its_place(slides: Path) -> None:
+    pytest.importorskip("monai")
+    pytest.importorskip("cucim")
+    code = """
+import sys, numpy as np, openslide
+from pathlib import Path
+from benchmarks.peers.monai_patches import MonaiLoader
+from benchmarks.workload import Workload
+loader = MonaiLoader(Workload(Path(sys.argv[1]), crop=64, batch=4, workers=0))
+loader.start()
+images, (paths, places) = next(iter(loader))
+for image, path, (y, x) in zip(images, paths, places.tolist(), strict=True):
+    expected = openslide.OpenSlide(path).read_region((x, y), 0, (64, 64)).convert("RGB")
+    assert np.array_equal(image.numpy(), np.asarray(expected))
+"""  # in a process of its own: importing MONAI warns, and warnings are errors here
+    command = [sys.executable, "-c", code, str(slides)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_window_without_dali_cuts_the_pixels_that_it_names(slides: Path) -> None:
