@@ -100,4 +100,4 @@ def test_a_lease_shorter_by_one_is_noticed(depth: int, monkeypatch: pytest.Monke
     monkeypatch.setattr(Window, "oldest_in_use", lambda w, call, depth: rule(w, call, depth - 1))
     with open_source(depth) as source:
         batches = endless(source, depth)
-        assert any(count(batches, 1) for _ in range(200))
+        assert any(count(batches, 1) for _ in range(5_000))
