@@ -49,21 +49,21 @@ def poisoned_slots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """After each test: no child process and no mapping of a ring, within a deadline."""
+    """After each test: no child, no mapping of a ring, no shared file, within a deadline."""
     shared = set(os.listdir("/dev/shm"))
     yield
     until = time.monotonic() + _SECONDS
-    while (left := _left_behind()) and time.monotonic() < until:
+    while (left := _left_behind(shared)) and time.monotonic() < until:
         gc.collect()
         time.sleep(0.01)
     assert not left
-    assert set(os.listdir("/dev/shm")) <= shared
 
 
-def _left_behind() -> list[str]:
+def _left_behind(shared: set[str]) -> list[str]:
     children = [f"process {child}" for child in psutil.Process().children(recursive=True)]
     maps = Path("/proc/self/maps").read_text().splitlines()
-    return children + [line for line in maps if _MAPPING in line]
+    files = [f"/dev/shm/{name}" for name in set(os.listdir("/dev/shm")) - shared]
+    return children + [line for line in maps if _MAPPING in line] + files
 
 
 @pytest.fixture(scope="session", autouse=True)
