@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,6 +22,7 @@ from pydmed_dali.dali.options import Options
 from pydmed_dali.dali.pool_list import Images
 from pydmed_dali.dali.residency import Residency
 from pydmed_dali.dali.state import check_state, make_state
+from pydmed_dali.dali.summary import make_report, make_stats
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError, SourceClosedError, SourceError, StateError
 from pydmed_dali.geometry import Size
@@ -35,7 +34,6 @@ from pydmed_dali.plan.random import mix
 from pydmed_dali.slide.cache import cache_folder
 
 _MOST_WORKERS = 8
-_T = TypeVar("_T")
 
 
 class BigChunkSource:
@@ -232,35 +230,11 @@ class BigChunkSource:
 
     def stats(self) -> Stats:
         """What the source did so far."""
-        tally = self._engine.residents.tally
-        begun = tally.first_batch_at
-        skipped = {**self._engine.residents.troubled_slides, **self._engine.residents.bad_slides}
-        return Stats(
-            batches=tally.batches,
-            crops=tally.crops,
-            chunks_read=tally.chunks_read,
-            decode_amplification=tally.pixels_decoded
-            / max(tally.crops * self.options.crop.area, 1),
-            decode_seconds=tally.decode_seconds,
-            startup_seconds=tally.startup_seconds,
-            starved_seconds=tally.starved_seconds,
-            running_seconds=0.0 if begun is None else time.monotonic() - begun,
-            distinct_slides_per_batch=tally.slides_in_batches / max(tally.batches, 1),
-            reads_per_slide=self._by_path(tally.reads_per_slide),
-            tissue_shares=self._by_path(tally.tissue_shares),
-            slides_skipped=self._by_path(skipped),
-            worker_deaths=len(self._engine.pool.deaths),
-        )
+        return make_stats(self._engine, self.dataset, self.options.crop)
 
     def report(self) -> Report:
         """What could not be read, and which loader processes had to be replaced."""
-        residents = self._engine.residents
-        return Report(
-            slides_skipped=self._by_path(residents.bad_slides),
-            regions_failed=self._by_path(residents.troubled_slides),
-            chunks_substituted=residents.tally.chunks_substituted,
-            deaths=tuple(self._engine.pool.deaths),
-        )
+        return make_report(self._engine, self.dataset)
 
     def state_dict(self, after: ArrayLike | None = None) -> dict[str, Any]:
         """The place behind the last batch that the training loop has: plain values only.
@@ -366,10 +340,6 @@ class BigChunkSource:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _by_path(self, values: Mapping[int, _T]) -> dict[Path, _T]:
-        """Values by slide number, as values by the slide's path, in the dataset's order."""
-        return {self.dataset.slides[slide].path: value for slide, value in sorted(values.items())}
 
     def _next_pool(self, _: int) -> Images:
         """DALI's callback for the ring: always the same list, so nothing is copied.

@@ -1,0 +1,53 @@
+"""What a source tells of its work: its counters and its troubles, by the slides' paths."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from pydmed_dali.dali.engine import Engine
+from pydmed_dali.dataset import Dataset
+from pydmed_dali.geometry import Size
+from pydmed_dali.loader.report import Report
+from pydmed_dali.loader.statistics import Stats
+
+_T = TypeVar("_T")
+
+
+def make_stats(engine: Engine, dataset: Dataset, crop: Size) -> Stats:
+    """A snapshot of what the engine did for crops of this size."""
+    tally, residents = engine.residents.tally, engine.residents
+    begun = tally.first_batch_at
+    return Stats(
+        batches=tally.batches,
+        crops=tally.crops,
+        chunks_read=tally.chunks_read,
+        decode_amplification=tally.pixels_decoded / max(tally.crops * crop.area, 1),
+        decode_seconds=tally.decode_seconds,
+        startup_seconds=tally.startup_seconds,
+        starved_seconds=tally.starved_seconds,
+        running_seconds=0.0 if begun is None else time.monotonic() - begun,
+        distinct_slides_per_batch=tally.slides_in_batches / max(tally.batches, 1),
+        reads_per_slide=_by_path(tally.reads_per_slide, dataset),
+        tissue_shares=_by_path(tally.tissue_shares, dataset),
+        slides_skipped=_by_path({**residents.troubled_slides, **residents.bad_slides}, dataset),
+        worker_deaths=len(engine.pool.deaths),
+    )
+
+
+def make_report(engine: Engine, dataset: Dataset) -> Report:
+    """What the engine could not read, and whom it had to replace."""
+    residents = engine.residents
+    return Report(
+        slides_skipped=_by_path(residents.bad_slides, dataset),
+        regions_failed=_by_path(residents.troubled_slides, dataset),
+        chunks_substituted=residents.tally.chunks_substituted,
+        deaths=tuple(engine.pool.deaths),
+    )
+
+
+def _by_path(values: Mapping[int, _T], dataset: Dataset) -> dict[Path, _T]:
+    """Values by slide number, as values by the slide's path, in the dataset's order."""
+    return {dataset.slides[slide].path: value for slide, value in sorted(values.items())}
