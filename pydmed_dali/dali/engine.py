@@ -44,9 +44,16 @@ class Engine:
         device: Device,
         gpu: int | None,
     ) -> None:
-        self._options = options
+        self.options = options
         pickle_loader(loader)
-        sampler = Sampler(dataset, options.seed, options.rank, options.world_size, options.balance)
+        self.sampler = sampler = Sampler(
+            dataset,
+            options.seed,
+            options.rank,
+            options.world_size,
+            options.balance,
+            options.weights,
+        )
         self.visits_per_pass = sampler.visits_per_pass
         self.window = Window.of(
             options.resident, options.crops_per_chunk, options.batch_size, self._chunks()
@@ -78,11 +85,12 @@ class Engine:
             dataset,
             sampler,
             self.window,
-            self._visit,
+            self.visit,
             self.ring,
             self.pool,
             rows.note,
             options.on_error,
+            options.prefetch_depth,
         )
         labels = np.asarray(dataset.label_numbers, np.int64)
         pool_list = PoolList(options.chunk.height, need.slots_per_image)
@@ -98,7 +106,7 @@ class Engine:
 
     def _ring_need(self, gpu: int) -> RingNeed:
         """Slots for what is pinned and what is loaded; pad rows up to one image for each crop."""
-        options = self._options
+        options = self.options
         loads = max(options.num_workers, 1)
         slots = self.window.ring_size(options.prefetch_depth, loads)
         together = options.slots_per_image(slots)
@@ -113,7 +121,7 @@ class Engine:
     def _start_pool(
         self, plan: ReadPlan, loader: BigChunkLoader, shared: SharedArena, arena: Arena
     ) -> Pool:
-        options = self._options
+        options = self.options
         if options.num_workers == 0:
             return InProcessPool(plan, loader, arena)
         # Enough jobs each that a worker does not idle until the next batch is asked for; so few
@@ -124,7 +132,7 @@ class Engine:
 
     def _chunks(self) -> int | None:
         """J: this rank's chunks of a finite run."""
-        options = self._options
+        options = self.options
         if options.passes is None:
             return None
         total = options.passes * self.visits_per_pass
@@ -135,6 +143,6 @@ class Engine:
             )
         return len(range(options.rank, total, options.world_size))
 
-    def _visit(self, chunk: int) -> int:
+    def visit(self, chunk: int) -> int:
         """The plan's visit, over all ranks, of a loading number."""
-        return self.window.visit(chunk) * self._options.world_size + self._options.rank
+        return self.window.visit(chunk) * self.options.world_size + self.options.rank

@@ -9,6 +9,7 @@ from pydmed_dali.geometry import Size
 
 _MOST_ELEMENTS = 2**31
 _CHANNELS = 3
+BALANCES = ("patient", "label", "slide")
 RESIDENCIES = ("auto", "host", "device", "mapped")
 
 
@@ -28,6 +29,7 @@ class Options:
     num_workers: int
     seed: int
     balance: str
+    weights: tuple[float, ...] | None
     passes: int | None
     rank: int
     world_size: int
@@ -58,8 +60,8 @@ class Options:
                 f"indices hold less than 2^31 = {_MOST_ELEMENTS:,}: lower chunk_size (26754 is the "
                 "largest square)"
             )
-        if self.balance not in ("patient", "label"):
-            raise OptionError(f"balance must be 'patient' or 'label', not {self.balance!r}")
+        if self.balance not in BALANCES:
+            raise OptionError(f"balance must be one of {BALANCES}, not {self.balance!r}")
         if self.on_error not in ("skip", "raise"):
             raise OptionError(f"on_error must be 'skip' or 'raise', not {self.on_error!r}")
         if self.residency not in RESIDENCIES:

@@ -23,6 +23,7 @@ from pydmed_dali.dali.pool_list import Images
 from pydmed_dali.dali.residency import Residency
 from pydmed_dali.dali.state import check_state, make_state
 from pydmed_dali.dali.summary import make_report, make_stats
+from pydmed_dali.dali.told import Told
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError, SourceClosedError, SourceError, StateError
 from pydmed_dali.geometry import Size
@@ -31,6 +32,7 @@ from pydmed_dali.loader.own_masks import Masks, plan_tissue
 from pydmed_dali.loader.report import Report
 from pydmed_dali.loader.statistics import Stats
 from pydmed_dali.plan.random import mix
+from pydmed_dali.plan.weights import read_weights
 from pydmed_dali.slide.cache import cache_folder
 
 _MOST_WORKERS = 8
@@ -64,7 +66,10 @@ class BigChunkSource:
         seed: with the dataset, decides every crop. Timing and `num_workers` decide nothing, but
             for when a slide that kills or blocks its readers is given up.
         balance: `patient` visits every patient equally often, so that a label comes as often as it
-            has patients; `label` visits every label equally often, and within it every patient.
+            has patients; `label` visits every label equally often, and within it every patient;
+            `slide` visits every slide equally often.
+        weights: a positive number for each patient's id, 1 for those not named: visits are shared
+            by them, with `label` within each label. See `set_weights` and docs/sampling.md.
         passes: None for an endless source (training); 1 for a finite one that visits every patient
             once, then ends with StopIteration and can be run again (validation); n for n visits.
             Finite sources of several ranks may differ by some batches in length.
@@ -104,6 +109,7 @@ class BigChunkSource:
         num_workers: int | None = None,
         seed: int = 0,
         balance: str = "patient",
+        weights: Mapping[str, float] | None = None,
         passes: int | None = None,
         rank: int = 0,
         world_size: int = 1,
@@ -138,6 +144,7 @@ class BigChunkSource:
             num_workers=num_workers,
             seed=seed,
             balance=balance,
+            weights=None if weights is None else read_weights(dataset, weights),
             passes=passes,
             rank=rank,
             world_size=world_size,
@@ -164,6 +171,7 @@ class BigChunkSource:
             self.device,
             self._gpu,
         )
+        self._told = Told(self._engine, dataset)
 
     @property
     def residency(self) -> Residency:
@@ -265,7 +273,8 @@ class BigChunkSource:
         """The place behind the first `batches` batches, of the present run in a finite source."""
         places = self._engine.dealer.places_from(batches)
         skipped = self._engine.residents.bad_slides
-        return make_state(self.options, self.dataset, batches, places, skipped)
+        told = self._told.state(batches)
+        return make_state(self.options, self.dataset, batches, places, skipped, told)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue a saved run: the next batch is the one behind the saved place.
@@ -281,8 +290,21 @@ class BigChunkSource:
                 "load the state, then make its pipeline and iterator"
             )
         check_state(state, self.options, self.dataset)
+        self._told.check(state["told"])
+        self._told.restore(state["told"])
         self._engine.residents.restore(state["places"], state["skipped_slides"])
         self._engine.dealer.begin_at(state["batches"])
+
+    def set_weights(self, weights: Mapping[str, float], *, after: ArrayLike) -> None:
+        """Share visits by new `weights`, as given to the constructor, soon `after` a batch.
+
+        `after` is the `info` of the last batch that the training loop has. The weights act from the
+        BigChunk on that lies a fixed number ahead of it (see docs/own_code.md), and a saved state
+        holds them. With several ranks, call it on all of them after the same batch with the same
+        weights. Raises `OptionError` for weights that cannot be, `SourceError` for a finite source.
+        """
+        self.refuse_if_over()
+        self._told.set_weights(weights, after)
 
     @property
     def position(self) -> int:

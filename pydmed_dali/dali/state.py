@@ -10,10 +10,11 @@ from typing import Any
 from pydmed_dali.dali.options import Options
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import StateError
+from pydmed_dali.plan.weights import digest_weights
 from pydmed_dali.slide.open_slide import READERS
 from pydmed_dali.slide.tissue_threshold import METHOD
 
-VERSION = 2
+VERSION = 3
 
 _DECISIVE = (
     "chunk",
@@ -39,17 +40,20 @@ def make_state(
     batches: int,
     places: Mapping[int, int],
     skipped_slides: Mapping[int, str],
+    told: Mapping[str, Any],
 ) -> dict[str, Any]:
     """A state of plain values: dicts, strings and numbers, so that loading one runs no code.
 
-    `places` says of each chunk that was loaded already which of its candidates it took. Numbers
-    that are keys are written as strings, as JSON would.
+    `places` says of each chunk that was loaded already which of its candidates it took, `told` what
+    the training loop said on the way: see `Told.state`. Numbers that are keys are written as
+    strings, as JSON would.
     """
     return seal(
         {
             "batches": batches,
             "places": {str(chunk): place for chunk, place in places.items()},
             "skipped_slides": {str(slide): reason for slide, reason in skipped_slides.items()},
+            "told": dict(told),
             **_identity(options, dataset),
         }
     )
@@ -107,5 +111,6 @@ def _identity(options: Options, dataset: Dataset) -> dict[str, Any]:
     for name in _DECISIVE:
         value = getattr(options, name)
         values[name] = str(value) if name in ("chunk", "crop") else value
+    values["weights"] = digest_weights(options.weights)
     masks = "own masks" if options.own_masks else METHOD if options.min_tissue else None
     return {**values, "dataset": dataset.fingerprint, "readers": READERS, "masks": masks}

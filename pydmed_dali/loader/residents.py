@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydmed_dali.dataset import Dataset
-from pydmed_dali.errors import SlideChangedError, SlideError, SlideReadError, StateError
+from pydmed_dali.errors import (
+    SlideChangedError,
+    SlideError,
+    SlideReadError,
+    SourceError,
+    StateError,
+)
 from pydmed_dali.loader.messages import Answer, Failed, Job, Loaded
 from pydmed_dali.loader.pool import Pool
 from pydmed_dali.loader.statistics import Tally
@@ -98,6 +104,7 @@ class Residents:
         pool: Pool,
         on_ready: Callable[[Resident], None],
         on_error: str,
+        prefetch_depth: int,
     ) -> None:
         self._dataset, self._sampler, self._window = dataset, sampler, window
         self._visit_of, self._ring, self._pool = visit_of, ring, pool
@@ -107,12 +114,28 @@ class Residents:
         self._places: dict[int, int] = {}
         self._known: dict[int, int] = {}
         self._forgot = False
+        self._end: int | None = None  # chunks from there on wait for what the loop may still say
         self._files: dict[int, FileIdentity | None] = {}
         self.bad_slides: dict[int, str] = {}
         """Slides that are not tried again, with the reason."""
         self.troubled_slides: dict[int, str] = {}
         """Slides of which a region could not be read, with the first reason."""
         self.tally = Tally()
+        self.horizon = window.horizon(prefetch_depth)
+        """H of `Window.horizon`: how far ahead of the training loop chunks are begun."""
+
+    def first_to_heed(self, batch: int) -> int:
+        """The first chunk that heeds what the training loop says after a batch.
+
+        Raises `SourceError` where that is begun already.
+        """
+        chunk = self._window.first_chunk(batch) + self.horizon
+        if chunk < self._slots.next_chunk:
+            raise SourceError(
+                f"what is said after batch {batch} acts from chunk {chunk} on, and chunk "
+                f"{self._slots.next_chunk - 1} is begun; say it before the next batch is taken"
+            )
+        return chunk
 
     def start_at(self, call: int) -> None:
         """Begin with the batch of this call; only before the first `require`."""
@@ -129,6 +152,9 @@ class Residents:
         self._slots.retire(oldest)
         last = self._window.last_chunk(call)
         begun = time.monotonic()
+        # The loop may now be about to say something after batch call - depth.
+        if self._window.chunks is None:
+            self._end = self._window.first_chunk(max(call - depth, 0)) + self.horizon
         self._dispatch(last)
         self._take(self._pool.answers(0.0))
         self._dispatch(last)
@@ -164,6 +190,8 @@ class Residents:
     def _dispatch(self, last: int) -> None:
         """Give jobs to the pool: in the order of need, as far as slots and the pool have room."""
         while self._slots.can_claim() and self._pool.has_room():
+            if self._end is not None and self._slots.next_chunk >= self._end:
+                return
             if not self._pool.reads_ahead and self._slots.next_chunk > last:
                 return
             chunk, slot = self._slots.claim()

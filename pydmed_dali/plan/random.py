@@ -23,6 +23,8 @@ class Stream(IntEnum):
     LOCATION = 5
     CROPS = 6
     SUBSTITUTES = 7
+    QUOTAS = 8
+    OWN_CODE = 9
 
 
 def mix(*key: int | NDArray[np.integer]) -> Words:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.dataset import Dataset
+from pydmed_dali.plan.quotas import Account, Group, Quotas, next_numbers
 from pydmed_dali.plan.random import Stream, permutation
 
 Integers = NDArray[np.int64]
@@ -31,12 +32,16 @@ class Candidate(NamedTuple):
 class Sampler:
     """Which patient and slide each visit takes, as a pure function of the seed and the visit.
 
-    A *pass* visits every patient once; with `balance="label"` it visits every label equally often,
-    and has as many visits as that needs, at least one for each patient of the whole dataset on
-    average. Its visits are dealt to the ranks so that each rank gets its share of every label, to
-    within one visit per label; no two ranks get the same visit, and each rank has an order of its
-    own. Within a label every patient comes once before any comes twice, in a random order that is
-    new each time, and so do the slides of a patient, over its visits.
+    A *unit* is a patient, or with `balance="slide"` a slide. A *pass* visits every unit once; with
+    `balance="label"` it visits every label equally often, and has as many visits as that needs, at
+    least one for each patient of the whole dataset on average. Its visits are dealt to the ranks so
+    that each rank gets its share of every label, to within one visit per label; no two ranks get
+    the same visit, and each rank has an order of its own. Within a label every unit comes once
+    before any comes twice, in a random order that is new each time, and so do the slides of a
+    patient, over its visits.
+
+    With weights, a pass is as long, but its visits are shared by weight (within each label, with
+    `balance="label"`); see `Quotas`. Whatever the weights, a patient's slides take turns.
 
     Visits are numbered over all ranks: rank r of W makes the visits r, W + r, 2W + r, ...
     """
@@ -48,19 +53,96 @@ class Sampler:
         rank: int = 0,
         world_size: int = 1,
         balance: str = "patient",
+        weights: Sequence[float] | None = None,
     ) -> None:
+        """`weights`: a positive number for each patient; None for equal ones."""
         self._first_slide = dataset.first_slide
         self._slide_counts = [len(patient.records) for patient in dataset.patients]
         self._seed, self._rank, self._world_size = seed, rank, world_size
-        self._strata = _strata(dataset.label_numbers)
-        self._stratum_of = {int(p): s for s, members in enumerate(self._strata) for p in members}
+        self._patient_strata = _strata(dataset.label_numbers)
+        self._stratum_of = {
+            int(p): s for s, members in enumerate(self._patient_strata) for p in members
+        }
+        self._by_slide = balance == "slide"
+        self._patient_of = np.arange(len(dataset.patients), dtype=np.int64)
+        if self._by_slide:
+            self._patient_of = np.repeat(self._patient_of, self._slide_counts)
+        labels = np.asarray(dataset.label_numbers, np.int64)[self._patient_of]
+        self._strata = _strata(labels)
         self._quotas = _quotas(self._strata, balance)
+        self._groups = [Group(np.arange(len(labels)), len(labels))]
+        if balance == "label":
+            self._groups = list(map(Group, self._strata, self._quotas))
         self._pass_order = lru_cache(maxsize=4)(self._deal_pass)
+        self._weighted: Quotas | None = None
+        if weights is not None:
+            self.set_weights(0, weights)
 
     @property
     def visits_per_pass(self) -> int:
         """Visits of one pass over all ranks."""
         return sum(self._quotas)
+
+    @property
+    def last_change(self) -> int:
+        """The visit from which on the latest weights count; -1 where there are none."""
+        if self._weighted is None:
+            return -1
+        return max([self._weighted.begin, *self._weighted.changes])
+
+    def set_weights(self, visit: int, weights: Sequence[float]) -> None:
+        """Share the visits from `visit` on by these weights, one for each patient.
+
+        Before any visit from there on is asked for, and not before `last_change`.
+        """
+        of_units = np.asarray(weights, np.float64)[self._patient_of]
+        if self._weighted is None or visit == self._weighted.begin:
+            self._weighted = self._quotas_from(self._account(visit, of_units))
+        else:
+            self._weighted.changes[visit] = of_units
+
+    def weights_state(self, visit: int) -> dict[str, Any] | None:
+        """What a run that goes on with `visit` must know of weights, in plain values."""
+        if self._weighted is None:
+            return None
+        changes = {self._weighted.begin: self._weighted.begin_weights, **self._weighted.changes}
+        account = self._weighted.account(visit) if visit >= self._weighted.begin else None
+        first = -1 if account is None else account.first
+        return {
+            "account": None if account is None else account.to_dict(),
+            "changes": [[v, new.tolist()] for v, new in changes.items() if v > first],
+        }
+
+    def restore_weights(self, state: Mapping[str, Any] | None) -> None:
+        """Take over what `weights_state` gave, before any visit is asked for."""
+        if state is None:
+            return
+        changes = {int(visit): np.array(new, np.float64) for visit, new in state["changes"]}
+        if state["account"] is not None:
+            account = Account.from_dict(state["account"])
+        else:
+            first = min(changes)
+            account = self._account(first, changes.pop(first))
+        self._weighted = self._quotas_from(account)
+        self._weighted.changes.update(changes)
+
+    def _quotas_from(self, account: Account) -> Quotas:
+        return Quotas(account, self._groups, self._strata, self._seed, self._world_size)
+
+    def _account(self, visit: int, weights: NDArray[np.float64]) -> Account:
+        """Of a plan that has no weights before `visit`, and these from there on."""
+        number, position = divmod(visit, self.visits_per_pass)
+        visits = np.zeros(len(self._patient_of), np.int64)
+        for stratum, members in enumerate(self._strata):
+            lap, place = divmod(number * self._quotas[stratum], len(members))
+            visits[members] = lap
+            visits[members[self._queue(stratum, lap)[:place]]] += 1
+        made = self._pass_order(number)[:position]
+        counts = visits + np.bincount(made[:, 0], minlength=len(visits))
+        owed = np.zeros(len(visits))
+        for group in self._groups:
+            owed[group.members] = counts[group.members].mean() - counts[group.members]
+        return Account(number + bool(visit), visit, weights, owed, next_numbers(visits, made))
 
     def candidates(self, visit: int) -> Iterator[Candidate]:
         """The plan's own choice first, then who stands in, nearest first.
@@ -69,8 +151,9 @@ class Sampler:
         patients of the same label in a random order. Whether one is needed depends on the disk, so
         the source records how far it had to go.
         """
-        patient, number = self._patient(visit)
-        slide, turn = self._slide(patient, number)
+        unit, number = self._unit(visit)
+        patient = int(self._patient_of[unit])
+        slide, turn = (unit, number) if self._by_slide else self._slide(patient, number)
         yield Candidate(patient, slide, turn, 0)
         yield Candidate(patient, slide, turn, 1)
         attempt = 2
@@ -78,7 +161,7 @@ class Sampler:
             if other != slide:
                 yield Candidate(patient, other, turn, attempt)
                 attempt += 1
-        members = self._strata[self._stratum_of[patient]]
+        members = self._patient_strata[self._stratum_of[patient]]
         order = permutation(len(members), self._seed, Stream.SUBSTITUTES, visit)
         for stand_in in members[order].tolist():
             if stand_in != patient:
@@ -86,11 +169,13 @@ class Sampler:
                     yield Candidate(stand_in, other, turn, attempt)
                     attempt += 1
 
-    def _patient(self, visit: int) -> tuple[int, int]:
-        """(patient, how often it was visited before) of a visit."""
+    def _unit(self, visit: int) -> tuple[int, int]:
+        """(unit, how often it was visited before) of a visit."""
+        if self._weighted is not None and visit >= self._weighted.begin:
+            return self._weighted.at(visit)
         number, position = divmod(visit, self.visits_per_pass)
-        patient, earlier = self._pass_order(number)[position]
-        return int(patient), int(earlier)
+        unit, earlier = self._pass_order(number)[position]
+        return int(unit), int(earlier)
 
     def _slide(self, patient: int, number: int) -> tuple[int, int]:
         """(slide, how often it was visited before) at a patient's visit `number`."""
@@ -104,8 +189,8 @@ class Sampler:
         return range(first, first + self._slide_counts[patient])
 
     def _deal_pass(self, number: int) -> Integers:
-        """(visits, 2): the patients of a pass in the order of its visits, and how often each was
-        visited before.
+        """(visits, 2): the units of a pass in the order of its visits, and how often each was
+        visited before. Without weights.
         """
         first = number * self.visits_per_pass
         strata = permutation(len(self._strata), self._seed, Stream.STRATA, number)
@@ -122,20 +207,25 @@ class Sampler:
     def _members(self, stratum: int, number: int) -> Integers:
         """(quota, 2): whom a stratum sends into a pass, and how often each was visited before.
 
-        Its patients stand in a queue, in which each stands once before any stands twice; every pass
+        Its units stand in a queue, in which each stands once before any stands twice; every pass
         takes the next ones.
         """
         members, quota = self._strata[stratum], self._quotas[stratum]
         places = number * quota + np.arange(quota, dtype=np.int64)
         rounds, position = np.divmod(places, len(members))
-        patients = np.empty_like(places)
+        units = np.empty_like(places)
         for lap in np.unique(rounds):
-            order = permutation(len(members), self._seed, Stream.PATIENTS, stratum, int(lap))
-            patients[rounds == lap] = members[order[position[rounds == lap]]]
-        return np.stack([patients, rounds], axis=1)
+            order = self._queue(stratum, int(lap))
+            units[rounds == lap] = members[order[position[rounds == lap]]]
+        return np.stack([units, rounds], axis=1)
+
+    def _queue(self, stratum: int, lap: int) -> Integers:
+        """The order in which a stratum's members stand in the queue for the time number `lap`."""
+        length = len(self._strata[stratum])
+        return permutation(length, self._seed, Stream.PATIENTS, stratum, lap)
 
 
-def _strata(label_numbers: Sequence[int]) -> list[Integers]:
+def _strata(label_numbers: Sequence[int] | Integers) -> list[Integers]:
     labels = np.asarray(label_numbers, np.int64)
     return [np.nonzero(labels == label)[0] for label in np.unique(labels)]
 

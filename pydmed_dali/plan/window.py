@@ -16,6 +16,11 @@ from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
 
+_USUAL_DEPTH = 8
+"""Prefetch depths up to this one have the same horizon."""
+_READ_AHEAD = 16
+"""Chunks that the horizon leaves to be read ahead of those that batches in flight need."""
+
 
 class Deal(NamedTuple):
     """The crops of one batch, each array of length N."""
@@ -108,6 +113,15 @@ class Window:
         size, per_chunk = self.batch_size, self.crops_per_chunk
         pinned = self.resident + -(-(depth * size - 1) // per_chunk)
         return pinned + max(loads, -(-size // per_chunk))
+
+    def horizon(self, depth: int) -> int:
+        """H: what a training loop says after batch t acts from chunk `first_chunk(t)` + H on.
+
+        No chunk from there on is begun before the loop has batch t + 1, whatever the number of
+        workers, and the prefetch depth up to 8: so what is delivered depends on neither.
+        """
+        ahead = max(depth, _USUAL_DEPTH) + 1
+        return self.resident + -(-ahead * self.batch_size // self.crops_per_chunk) + _READ_AHEAD
 
     @property
     def _loads(self) -> int:

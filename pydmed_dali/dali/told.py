@@ -1,0 +1,72 @@
+"""What a training loop tells its source on the way, so that later BigChunks heed it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pydmed_dali.dali.engine import Engine
+from pydmed_dali.dali.info import Info, to_numpy
+from pydmed_dali.dataset import Dataset
+from pydmed_dali.errors import SourceError, StateError
+from pydmed_dali.plan.weights import read_weights
+
+
+class Told:
+    """Has an engine's plan heed what was told, and keeps of it what a resumed run needs.
+
+    What is told after batch t acts from chunk floor(t*N/R) + H on, and what is delivered is the
+    same for any number of workers and any prefetch depth: see `Window.horizon`.
+    """
+
+    def __init__(self, engine: Engine, dataset: Dataset) -> None:
+        self._engine, self._dataset = engine, dataset
+
+    def set_weights(self, weights: Mapping[str, float], after: ArrayLike) -> None:
+        """See `BigChunkSource.set_weights`."""
+        values = read_weights(self._dataset, weights)
+        visit = self._engine.visit(self._first_chunk(after, "set_weights"))
+        visit -= visit % self._engine.options.world_size  # the same one on every rank
+        if visit < self._engine.sampler.last_change:
+            raise SourceError(
+                "set_weights was given an older batch than the time before; give the latest one's "
+                "info"
+            )
+        self._engine.sampler.set_weights(visit, values)
+
+    def state(self, batches: int) -> dict[str, Any]:
+        """Of a run that goes on behind so many batches, in plain values; empty if nothing is."""
+        engine = self._engine
+        if engine.window.chunks is not None:
+            return {}
+        weights = engine.sampler.weights_state(engine.visit(engine.window.first_chunk(batches)))
+        if weights is None:
+            return {}
+        return {"horizon": engine.residents.horizon, "weights": weights}
+
+    def check(self, state: Mapping[str, Any]) -> None:
+        """Raise `StateError` where this source cannot go on from what `state` gave."""
+        here, saved = self._engine.residents.horizon, state.get("horizon")
+        if saved is not None and saved < here:
+            raise StateError(
+                f"what the saved run was told acts {saved} BigChunks later, but with "
+                f"prefetch_depth={self._engine.options.prefetch_depth} this source begins chunks "
+                f"up to {here} ahead; lower prefetch_depth"
+            )
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave, before any chunk is begun."""
+        self._engine.residents.horizon = state.get("horizon", self._engine.residents.horizon)
+        self._engine.sampler.restore_weights(state.get("weights"))
+
+    def _first_chunk(self, after: ArrayLike, said: str) -> int:
+        """The first chunk that heeds what is said after the batch of this `info`."""
+        if self._engine.window.chunks is not None:
+            raise SourceError(
+                f"{said} is for endless sources: each run of one with `passes` gives the same crops"
+            )
+        batch = int(np.atleast_2d(to_numpy(after))[-1, Info.BATCH])
+        return self._engine.residents.first_to_heed(batch)

@@ -1,0 +1,51 @@
+"""Weights of patients, as a user gives them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+
+from pydmed_dali.dataset import Dataset
+from pydmed_dali.errors import OptionError
+from pydmed_dali.wording import some
+
+
+def read_weights(dataset: Dataset, weights: Mapping[str, float]) -> tuple[float, ...]:
+    """The weight of each patient in the dataset's order; those that are not named have 1.
+
+    Raises `OptionError` for names that no patient has, and for weights that are not positive.
+    """
+    if not isinstance(weights, Mapping):
+        raise OptionError(
+            f"weights must be a mapping from patients' ids to positive numbers, not {weights!r}"
+        )
+    known = {patient.id for patient in dataset.patients}
+    unknown = [repr(name) for name in weights if name not in known]
+    if unknown:
+        raise OptionError(
+            f"weights names patients that are not in the dataset: {some(unknown)}; a patient's id "
+            f"is like {dataset.patients[0].id!r}"
+        )
+    for name, value in weights.items():
+        if not _is_weight(value):
+            raise OptionError(
+                f"the weight of patient {name!r} must be a positive number, not {value!r}; leave "
+                "patients that shall not come out of the dataset"
+            )
+    return tuple(float(weights.get(patient.id, 1.0)) for patient in dataset.patients)
+
+
+def digest_weights(weights: tuple[float, ...] | None) -> str | None:
+    """What tells two choices of weights apart, for saved states."""
+    if weights is None:
+        return None
+    return hashlib.blake2b(repr(weights).encode(), digest_size=8).hexdigest()
+
+
+def _is_weight(value: object) -> bool:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, str) and math.isfinite(number) and number > 0
