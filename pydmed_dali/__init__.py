@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
     from pydmed_dali.loader.report import Report
     from pydmed_dali.loader.statistics import Stats
+    from pydmed_dali.loader.visit import Visit
     from pydmed_dali.slide.protocol import Slide, SlideFacts
+    from pydmed_dali.slide.view import View
 
 _HOMES = {
     "Annotation": "annotation.annotation",
@@ -43,6 +45,8 @@ _HOMES = {
     "SmallChunk": "dali.info",
     "SmallChunkIterator": "dali.iterator",
     "Stats": "loader.statistics",
+    "View": "slide.view",
+    "Visit": "loader.visit",
     "classes_at": "annotation.mask",
     "pipeline_def": "dali.pipeline",
     "rasterize": "annotation.mask",
@@ -68,6 +72,8 @@ __all__ = [
     "SmallChunk",
     "SmallChunkIterator",
     "Stats",
+    "View",
+    "Visit",
     "classes_at",
     "pipeline_def",
     "rasterize",

@@ -18,9 +18,11 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import ReadPlan
+from pydmed_dali.loader.own_code import has_policy
 from pydmed_dali.loader.pool import InProcessPool, Pool, WorkerPool, pickle_loader
 from pydmed_dali.loader.residents import Residents
 from pydmed_dali.loader.tissue import TissuePlan
+from pydmed_dali.loader.turns import Turns
 from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Sampler
 from pydmed_dali.plan.window import Window
@@ -91,6 +93,7 @@ class Engine:
             rows.note,
             options.on_error,
             options.prefetch_depth,
+            Turns() if has_policy(loader) and options.passes is None else None,
         )
         labels = np.asarray(dataset.label_numbers, np.int64)
         pool_list = PoolList(options.chunk.height, need.slots_per_image)

@@ -306,6 +306,16 @@ class BigChunkSource:
         self.refuse_if_over()
         self._told.set_weights(weights, after)
 
+    def send(self, patient: str, message: Any, *, after: ArrayLike) -> None:
+        """Send a message, of JSON's kinds, to one of the next visits of the patient of this id.
+
+        A loader with a `place_chunk` of its own finds it in `Visit.messages`, at the patient's
+        first BigChunk that lies at least a fixed number ahead of the batch `after`: as
+        `set_weights`. Each rank has visits, and messages, of its own.
+        """
+        self.refuse_if_over()
+        self._told.send(patient, message, after)
+
     @property
     def position(self) -> int:
         """Number of the batch that DALI asks for next: ahead of what a training loop has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,12 @@ from numpy.typing import ArrayLike
 from pydmed_dali.dali.engine import Engine
 from pydmed_dali.dali.info import Info, to_numpy
 from pydmed_dali.dataset import Dataset
-from pydmed_dali.errors import SourceError, StateError
+from pydmed_dali.errors import OptionError, SourceError, StateError
+from pydmed_dali.loader.turns import Message
 from pydmed_dali.plan.weights import read_weights
+
+_MOST_WAITING = 16_384
+"""Characters of the messages that wait for one patient: they travel with its visit."""
 
 
 class Told:
@@ -24,6 +29,7 @@ class Told:
 
     def __init__(self, engine: Engine, dataset: Dataset) -> None:
         self._engine, self._dataset = engine, dataset
+        self._positions = {patient.id: n for n, patient in enumerate(dataset.patients)}
 
     def set_weights(self, weights: Mapping[str, float], after: ArrayLike) -> None:
         """See `BigChunkSource.set_weights`."""
@@ -37,18 +43,51 @@ class Told:
             )
         self._engine.sampler.set_weights(visit, values)
 
+    def send(self, patient: str, message: Any, after: ArrayLike) -> None:
+        """See `BigChunkSource.send`."""
+        position = self._positions.get(patient)
+        if position is None:
+            raise OptionError(
+                f"there is no patient {patient!r} in the dataset; a patient's id is like "
+                f"{self._dataset.patients[0].id!r}"
+            )
+        chunk = self._first_chunk(after, "send")
+        turns = self._engine.residents.turns
+        if turns is None:
+            raise SourceError(
+                "nobody listens to messages: give the source a loader with a place_chunk of its own"
+            )
+        try:
+            text = json.dumps(message, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise OptionError(f"a message is of JSON's kinds, not {message!r} ({error})") from error
+        waiting = turns.waiting(position) + len(text)
+        if waiting > _MOST_WAITING:
+            raise OptionError(
+                f"the messages that wait for patient {patient!r} would be {waiting:,} characters "
+                f"long as JSON; {_MOST_WAITING:,} are the most: send fewer, or shorter ones"
+            )
+        turns.send(position, Message(chunk, text))
+
     def state(self, batches: int) -> dict[str, Any]:
         """Of a run that goes on behind so many batches, in plain values; empty if nothing is."""
         engine = self._engine
         if engine.window.chunks is not None:
             return {}
-        weights = engine.sampler.weights_state(engine.visit(engine.window.first_chunk(batches)))
-        if weights is None:
+        first = engine.window.first_chunk(batches)
+        weights = engine.sampler.weights_state(engine.visit(first))
+        turns = engine.residents.turns
+        patients = None if turns is None else turns.state(first)
+        if weights is None and patients is None:
             return {}
-        return {"horizon": engine.residents.horizon, "weights": weights}
+        return {"horizon": engine.residents.horizon, "weights": weights, "patients": patients}
 
     def check(self, state: Mapping[str, Any]) -> None:
         """Raise `StateError` where this source cannot go on from what `state` gave."""
+        if state.get("patients") is not None and self._engine.residents.turns is None:
+            raise StateError(
+                "the saved run's loader had a place_chunk of its own; give this source the same one"
+            )
         here, saved = self._engine.residents.horizon, state.get("horizon")
         if saved is not None and saved < here:
             raise StateError(
@@ -61,6 +100,8 @@ class Told:
         """Take over what `state` gave, before any chunk is begun."""
         self._engine.residents.horizon = state.get("horizon", self._engine.residents.horizon)
         self._engine.sampler.restore_weights(state.get("weights"))
+        if self._engine.residents.turns is not None and state.get("patients") is not None:
+            self._engine.residents.turns.restore(state["patients"])
 
     def _first_chunk(self, after: ArrayLike, said: str) -> int:
         """The first chunk that heeds what is said after the batch of this `info`."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pydmed_dali.errors import (
+    OwnCodeError,
     SlideChangedError,
     SlideError,
     SlideFormatError,
@@ -29,7 +30,9 @@ from pydmed_dali.loader.messages import (
     first_words,
     last_lines,
 )
+from pydmed_dali.loader.own_code import place_chunk, place_crops
 from pydmed_dali.loader.tissue import Tissue, TissueFinder
+from pydmed_dali.loader.visit import Visit
 from pydmed_dali.plan.parts import decoded_pixels, touched_parts
 from pydmed_dali.plan.placement import Placement
 from pydmed_dali.ring.arena import Arena
@@ -73,7 +76,7 @@ class Filler:
             view = choose_view(slide.facts, job.path, self._plan.level, self._plan.mpp)
             tissue = self._finder.find(job.path, slide, view) if self._finder else None
             opened = True
-            placement, decoded = self._fill(job, slide, view, tissue)
+            placement, decoded, state = self._fill(job, slide, view, tissue)
             # Afterwards, so that a file which changes while it is read is noticed too.
             check_same_file(job.path, self._files[job.path])
         except Exception as error:
@@ -89,6 +92,7 @@ class Filler:
             seconds=time.monotonic() - begun,
             file=self._files[job.path],
             tissue=tissue.share if tissue else None,
+            state=state,
         )
 
     def close(self) -> None:
@@ -98,13 +102,14 @@ class Filler:
 
     def _fill(
         self, job: Job, slide: Slide, view: View, tissue: Tissue | None
-    ) -> tuple[Placement, int]:
-        """Write the chunk's crops and pixels; returns its placement and the pixels decoded."""
+    ) -> tuple[Placement, int, str | None]:
+        """Write the chunk's crops and pixels; its placement, pixels decoded, a policy's state."""
         placer, slot = self._plan.placer, self._arena.chunk(job.slot)
         eligible = tissue.eligible if tissue else None
-        placement = placer.place(view.dimensions, view.tile, job.candidate, job.visit, eligible)
+        visit = Visit.of(job, placer, slide, view, eligible)
+        placement, state = place_chunk(self._loader, visit, job)
         table = self._arena.table(job.slot)
-        table[:] = placer.crops(placement, job.candidate, job.visit, len(table))
+        table[:] = place_crops(self._loader, visit, placement, len(table))
         if _POISON in os.environ:
             slot[:] = _POISON_COLOUR
         extent = _at_least(placement.size, placer.crop)
@@ -118,7 +123,7 @@ class Filler:
             parts = touched_parts(table, placer.crop, extent, cell, offset)
             decoded = decoded_pixels(parts, cell, offset)
         self._loader.extract_bigchunk(slide, view, placement.origin, out, parts)
-        return placement, round(decoded * view.scale[0] * view.scale[1])
+        return placement, round(decoded * view.scale[0] * view.scale[1]), state
 
     def _failed(self, job: Job, error: Exception, opened: bool) -> Failed:
         """The answer for what was raised, or for the changed file that was the reason of it."""
@@ -159,8 +164,10 @@ def _at_least(size: Size, crop: Size) -> Size:
     return Size(max(size.width, crop.width), max(size.height, crop.height))
 
 
-def _slide_error(error: Exception, job: Job, opened: bool) -> SlideError:
+def _slide_error(error: Exception, job: Job, opened: bool) -> SlideError | OwnCodeError:
     """The error as it crosses to the parent: ours as it is, any other in our words."""
+    if isinstance(error, OwnCodeError):
+        return OwnCodeError(first_words(str(error)))
     for kind in _OURS:
         if isinstance(error, kind):
             text = str(error)

@@ -14,9 +14,10 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydmed_dali.errors import SlideError
+from pydmed_dali.errors import OwnCodeError, SlideError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.loader.tissue import TissuePlan
+from pydmed_dali.loader.turns import Brief
 from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Candidate
 from pydmed_dali.ring.arena import Layout
@@ -71,6 +72,10 @@ class Job:
     """Which slide to take."""
     path: Path
     """That slide's file."""
+    patient: str
+    """That slide's patient, by id."""
+    brief: Brief | None = None
+    """What a chunk policy is told, None where it is not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,8 @@ class Loaded:
     """The slide's file while it was read, None where there is none to be seen."""
     tissue: float | None = None
     """Part of the slide that is tissue, 0 to 1; None where that was not asked for."""
+    state: str | None = None
+    """The patient's state, as JSON, where a chunk policy was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +127,7 @@ class Failed:
 
     chunk: int
     """Loading number."""
-    error: SlideError
+    error: SlideError | OwnCodeError
     """What went wrong, in words for the user."""
     traceback: str
     """The worker's traceback, for the log and as a cause."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import (
+    OwnCodeError,
     SlideChangedError,
     SlideError,
     SlideReadError,
@@ -19,6 +20,7 @@ from pydmed_dali.errors import (
 from pydmed_dali.loader.messages import Answer, Failed, Job, Loaded
 from pydmed_dali.loader.pool import Pool
 from pydmed_dali.loader.statistics import Tally
+from pydmed_dali.loader.turns import Turns
 from pydmed_dali.plan.sampler import Candidate, Sampler
 from pydmed_dali.plan.window import Window
 from pydmed_dali.ring.arena import Layout
@@ -105,10 +107,13 @@ class Residents:
         on_ready: Callable[[Resident], None],
         on_error: str,
         prefetch_depth: int,
+        turns: Turns | None,
     ) -> None:
+        """`turns` is for a loader whose policy has a patient's visits depend on each other."""
         self._dataset, self._sampler, self._window = dataset, sampler, window
         self._visit_of, self._ring, self._pool = visit_of, ring, pool
         self._on_ready, self._on_error = on_ready, on_error
+        self.turns = turns
         self._slots = Slots(ring.layout.slots)
         self._searches: dict[int, _Search] = {}
         self._places: dict[int, int] = {}
@@ -198,14 +203,23 @@ class Residents:
             visit = self._visit_of(chunk)
             known = self._known.pop(chunk, None)
             self._searches[chunk] = _Search(visit, self._sampler.candidates(visit), known)
-            self._submit_next(chunk, slot)
+            if self.turns is None or self.turns.enter(self._planned_patient(visit), chunk):
+                self._submit_next(chunk, slot)
+
+    def _planned_patient(self, visit: int) -> int:
+        return next(self._sampler.candidates(visit)).patient
 
     def _submit_next(self, chunk: int, slot: int) -> None:
         search = self._searches[chunk]
         if not search.advance(self.bad_slides):
             raise self._nothing_left(search)
-        path = self._dataset.slides[search.present.slide].path
-        self._pool.submit(Job(chunk, slot, search.visit, search.present, path))
+        candidate = search.present
+        path = self._dataset.slides[candidate.slide].path
+        patient = self._dataset.patients[candidate.patient].id
+        brief = None
+        if self.turns is not None and not search.place:
+            brief = self.turns.brief(candidate.patient, chunk)
+        self._pool.submit(Job(chunk, slot, search.visit, candidate, path, patient, brief))
 
     def _take(self, answers: list[Answer]) -> None:
         for answer in map(self._refuse_change, answers):
@@ -244,11 +258,16 @@ class Residents:
             self.tally.tissue_shares[search.present.slide] = loaded.tissue
         self._on_ready(Resident(slot, search.visit, search.present, loaded))
         self._slots.publish(loaded.chunk)
+        if self.turns is not None:
+            patient = self._planned_patient(search.visit)
+            following = self.turns.leave(patient, loaded.state, followed=not search.place)
+            if following is not None:
+                self._submit_next(following, self._slots.slot(following))
 
     def _pass_over(self, failed: Failed) -> None:
         """A chunk could not be read: note it, say so once a slide, go to the next candidate."""
         slide = self._searches[failed.chunk].present.slide
-        if self._on_error == "raise":
+        if self._on_error == "raise" or isinstance(failed.error, OwnCodeError):
             raise _with_cause(failed)
         reason = str(failed.error)
         if slide not in self.bad_slides and slide not in self.troubled_slides:
@@ -269,7 +288,7 @@ class Residents:
         )
 
 
-def _with_cause(failed: Failed) -> SlideError:
+def _with_cause(failed: Failed) -> SlideError | OwnCodeError:
     """The worker's error, with its traceback as the cause."""
     error = failed.error
     if failed.traceback:

@@ -83,6 +83,18 @@ class Placer:
             places=None if eligible is None else eligible.places_in(Point(x, y), cell),
         )
 
+    def at(self, extent: Size, origin: Point, eligible: Eligible | None = None) -> Placement:
+        """The chunk at a place of somebody's own choice; its crops start anywhere in it."""
+        size = Size(
+            min(self.chunk.width, extent.width - origin.x),
+            min(self.chunk.height, extent.height - origin.y),
+        )
+        cell = Size(
+            max(size.width - self.crop.width + 1, 1), max(size.height - self.crop.height + 1, 1)
+        )
+        places = None if eligible is None else eligible.places_in(origin, cell)
+        return Placement(origin, size, cell, places)
+
     def crops(
         self, placement: Placement, candidate: Candidate, visit: int, count: int
     ) -> Positions:

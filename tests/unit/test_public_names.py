@@ -36,6 +36,8 @@ def test_the_names_are_these() -> None:
         "SmallChunk",
         "SmallChunkIterator",
         "Stats",
+        "View",
+        "Visit",
         "classes_at",
         "pipeline_def",
         "rasterize",

@@ -1,4 +1,4 @@
-"""Weights say how often patients come, from the start or changed on the way; timing says nothing."""
+"""Weights say how often patients come, from the start or changed on the way; timing does not."""
 
 from __future__ import annotations
 
