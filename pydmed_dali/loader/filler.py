@@ -103,6 +103,7 @@ class Filler:
         placer, slot = self._plan.placer, self._arena.chunk(job.slot)
         eligible = tissue.eligible if tissue else None
         placement = placer.place(view.dimensions, view.tile, job.candidate, job.visit, eligible)
+        self._arena.map_pages(job.slot)
         table = self._arena.table(job.slot)
         table[:] = placer.crops(placement, job.candidate, job.visit, len(table))
         if _POISON in os.environ:
