@@ -108,7 +108,7 @@ class Arena:
     def map_pages(self, slot: int) -> None:
         """Have this process's page tables hold a slot before it writes there, if it never did.
 
-        All at once that is a sixth of the time that it takes page by page, as tiles are written:
+        All at once takes a third of the time that it takes page by page, as tiles are written:
         docs/decisions/0009. A kernel that cannot do so (before Linux 5.14) does it page by page.
         """
         if slot not in self._mapped:
