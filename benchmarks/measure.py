@@ -13,7 +13,7 @@ from benchmarks.accounting import Content
 from benchmarks.process_tree import cpu_seconds, tree_pss
 from benchmarks.workload import Workload
 
-_WARM_UP = 2  # batches of each worker, so that what was read ahead is used up
+_LEAST_WARM_UP = 2  # batches of each worker, so that what was read ahead is used up
 _MEMORY_SAMPLES = 6
 
 Batch = tuple[torch.Tensor, Any]
@@ -62,7 +62,7 @@ class Round:
 
 
 def measure(make: Callable[[Workload], Loader], workload: Workload) -> Round:
-    """Time a loader over at least `workload.seconds`, after a few batches that do not count."""
+    """Time a loader over at least `workload.seconds`, after those of `workload.warm_up`."""
     loader = make(workload)
     begun = time.perf_counter()
     try:
@@ -73,8 +73,11 @@ def measure(make: Callable[[Workload], Loader], workload: Workload) -> Round:
         first = time.perf_counter()
         _check(images, workload)
         del images
-        for _ in range(_WARM_UP * max(workload.workers, 1)):
+        ready = first + workload.warm_up
+        least = _LEAST_WARM_UP * max(workload.workers, 1)
+        while least > 0 or time.perf_counter() < ready:
             next(batches)
+            least -= 1
         rate, cpu, traces = _run(batches, workload)
         memory = max(_memory_samples(batches))
         found = loader.content(traces)

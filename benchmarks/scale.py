@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen.slides, chosen.tiles, chosen.workers = Path(), None, 0
     workload = Workload.from_arguments(chosen)
     with tempfile.TemporaryDirectory(prefix="pydmed-dali-scale-") as work:
-        found = measure_all(along, workload, chosen.rounds, Path(work))
+        found = measure_all(along, workload, chosen.rounds, chosen.keep or Path(work))
     head = headline("benchmarks.scale", chosen.cores)
     print("\n".join([*head, "", *table(found)]))
     if chosen.plot:
@@ -192,6 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, count, default, text in options:
         parser.add_argument(name, type=int, nargs=count, default=default, help=text)
     parser.add_argument("--large", action="store_true", help=f"also slides of {LARGEST:,} pixels")
+    parser.add_argument("--keep", type=Path, help="write the slides here, or find them here")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of all points (3)")
     parser.add_argument("--plot", type=Path, help="draw the plot to this PNG file")
     parser.add_argument("--json", type=Path, help="also write every round to this file")

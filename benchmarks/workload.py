@@ -32,6 +32,8 @@ class Workload:
     """Cores that the loader may use, its main process included."""
     tissue: bool = False
     """Whether crops lie on tissue only, by `tissue.tissue_mask`, instead of anywhere."""
+    warm_up: float = 4.0
+    """Seconds of work before the timed run: memory is taken, slides are opened."""
     seconds: float = 8.0
     """Length of the timed run."""
     seed: int = 0
@@ -72,6 +74,7 @@ def add_options(parser: argparse.ArgumentParser, leave_out: tuple[str, ...] = ()
         "workers": "processes that read",
         "cores": "cores that a loader may use",
         "tissue": "crops on tissue only",
+        "warm_up": "seconds of work before each timed run",
         "seconds": "length of each timed run",
         "seed": "decides the places",
     }

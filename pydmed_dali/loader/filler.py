@@ -108,6 +108,7 @@ class Filler:
         eligible = tissue.eligible if tissue else None
         visit = Visit.of(job, placer, slide, view, eligible)
         placement, state = place_chunk(self._loader, visit, job)
+        self._arena.map_pages(job.slot)
         table = self._arena.table(job.slot)
         table[:] = place_crops(self._loader, visit, placement, len(table))
         if _POISON in os.environ:

@@ -14,21 +14,24 @@ from pydmed_dali.plan.placement import Positions
 def touched_parts(
     crops: Positions, crop: Size, extent: Size, cell: Size, offset: Point
 ) -> list[Region]:
-    """The cells of a grid that some crop touches, joined to as few rectangles as rows allow.
+    """What of a chunk is to be read for its crops, in as few rectangles as cells and rows allow.
+
+    The cells of a grid that some crop touches are joined to rectangles, and each of these is cut to
+    the smallest that holds what crops take of it: reading one touches all of its cells.
 
     `crops` is (R, 2) int32 (y, x) in a chunk of `extent`, of which no crop leaves; the grid has
     cells of `cell`, and the chunk begins `offset` pixels inside of one. All in view pixels, and the
-    regions in the chunk's own frame, clipped to it, none overlapping another.
+    regions in the chunk's own frame, none overlapping another.
     """
     rows = _borders(extent.height, cell.height, offset.y)
     columns = _borders(extent.width, cell.width, offset.x)
     touched = _touched(crops, crop, rows, columns)
+    found = np.array(list(_rectangles(touched)), np.int64).reshape(-1, 4)
+    corners = np.stack((rows[found[:, 0]], columns[found[:, 2]]), 1)
+    ends = np.stack((rows[found[:, 1]], columns[found[:, 3]]), 1)
     return [
-        Region(
-            Point(int(columns[left]), int(rows[top])),
-            Size(int(columns[right] - columns[left]), int(rows[bottom] - rows[top])),
-        )
-        for top, bottom, left, right in _rectangles(touched)
+        Region(Point(left, top), Size(right - left, bottom - top))
+        for top, left, bottom, right in _cut_to_crops(corners, ends, crops, crop).tolist()
     ]
 
 
@@ -46,6 +49,21 @@ def crops_box(crops: Positions, crop: Size) -> Region:
     top, left = crops.min(axis=0).tolist()
     bottom, right = crops.max(axis=0).tolist()
     return Region(Point(left, top), Size(right - left + crop.width, bottom - top + crop.height))
+
+
+def _cut_to_crops(
+    corners: NDArray[np.int64], ends: NDArray[np.int64], crops: Positions, crop: Size
+) -> NDArray[np.int64]:
+    """(rectangles, 4): top, left, bottom, right of what crops take of each rectangle.
+
+    `corners` and `ends` are (rectangles, 2) (y, x); every rectangle has some crop.
+    """
+    low, high, extent = corners[:, None], ends[:, None], np.array((crop.height, crop.width))
+    begin, end = np.clip(crops, low, high), np.clip(crops + extent, low, high)
+    meets = (begin < end).all(axis=2, keepdims=True)
+    return np.concatenate(
+        (np.where(meets, begin, high).min(axis=1), np.where(meets, end, low).max(axis=1)), axis=1
+    )
 
 
 def _whole_cells(start: int, length: int, cell: int) -> int:

@@ -25,6 +25,7 @@ READER = f"tifffile {tifffile.__version__} + {DECODER} + imagecodecs {imagecodec
 
 _LARGEST_GAP = 1 << 16  # bytes between two tiles that are read through rather than skipped
 _LINE = 32  # bytes; see `scratch`
+_CHANNELS = 3
 
 
 Lines = NDArray[np.uint8]
@@ -118,10 +119,11 @@ class TiledSlide:
         for run in runs:
             self._announce(run)
         lines, pixels = out.reshape(out.shape[0], -1, copy=False), self._scratch(tile)
+        decoded = pixels.reshape(tile.height, -1)
         for row, run in zip(rows, runs, strict=True):
             for column, data in enumerate(self._fetch(run), first):
                 decode(data, pixels)
-                _place(pixels, Point(column * tile.width - x, row * tile.height - y), lines)
+                _place(decoded, Point(column * tile.width - x, row * tile.height - y), lines)
 
     def _announce(self, run: _Run) -> None:
         """Have the kernel fetch a run of tiles: one call a row instead of a wait for each tile."""
@@ -192,20 +194,18 @@ def _less(point: Point, other: Point) -> Point:
     return Point(point.x - other.x, point.y - other.y)
 
 
-def _place(tile: Pixels, corner: Point, lines: Lines) -> None:
-    """Copy a tile to `corner` of an image, cut to it; `corner` may lie outside.
+def _place(tile: Lines, corner: Point, lines: Lines) -> None:
+    """Copy a tile to `corner` of an image, in pixels, cut to it; `corner` may lie outside.
 
-    `lines` is the image, (height, width * 3). Rows are copied as one element each, which numpy does
-    a quarter faster than bytes.
+    Rows are copied as one element each, which numpy does a quarter faster than bytes.
     """
-    top, left = max(corner.y, 0), max(corner.x, 0)
-    height, width, channels = tile.shape
-    target = lines[top : corner.y + height, left * channels : (corner.x + width) * channels]
-    rows, length = target.shape
-    skipped = (left - corner.x) * channels
-    source = tile.reshape(height, -1)[top - corner.y :][:rows, skipped : skipped + length]
-    whole_row = f"V{length}"
-    np.copyto(target.view(whole_row), source.view(whole_row))
+    (height, width), left, top = tile.shape, corner.x * _CHANNELS, corner.y
+    target = lines[max(top, 0) : top + height, max(left, 0) : left + width]
+    if target.shape != tile.shape:
+        rows, length = target.shape
+        tile = tile[max(-top, 0) :, max(-left, 0) :][:rows, :length]
+    whole_row = f"V{target.shape[1]}"
+    np.copyto(target.view(whole_row), tile.view(whole_row))
 
 
 def scratch(tile: Size) -> Pixels:

@@ -1,4 +1,4 @@
-"""Which parts of a chunk are read: all that crops touch, in whole cells, and nothing twice."""
+"""Which parts of a chunk are read: all that crops take, of the cells they touch, nothing twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ sides = st.integers(1, 40)
     count=st.integers(1, 12),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_parts_are_the_cells_that_crops_touch(
+def test_parts_hold_the_crops_and_no_other_cells(
     chunk: tuple[int, int],
     crop: tuple[int, int],
     cell: tuple[int, int],
@@ -51,9 +51,19 @@ def test_parts_are_the_cells_that_crops_touch(
     columns = (np.arange(chunk[0]) + offset[0]) // cell[0]
     cells = rows[:, None] * 1000 + columns
     in_touched_cell = np.isin(cells, np.unique(cells[wanted == 1]))
-    np.testing.assert_array_equal(covered, in_touched_cell)
+    assert covered.max() == 1
+    assert (covered >= wanted).all() and (covered <= in_touched_cell).all()
+    for part in parts:
+        taken = wanted[part.slices]
+        assert taken[0].any() and taken[-1].any() and taken[:, 0].any() and taken[:, -1].any()
     touched = len(np.unique(cells[wanted == 1]))
     assert decoded_pixels(parts, Size(*cell), Point(*offset)) == touched * cell[0] * cell[1]
+
+
+def test_a_lone_crop_is_read_by_itself() -> None:
+    crops = np.array([(10, 20)], np.int32)
+    (part,) = touched_parts(crops, Size(8, 9), Size(96, 96), Size(16, 16), Point(0, 0))
+    assert (part.location, part.size) == (Point(20, 10), Size(8, 9))
 
 
 def test_a_chunk_that_is_touched_everywhere_is_one_part() -> None:

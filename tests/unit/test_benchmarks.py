@@ -23,6 +23,8 @@ SMALL = [
     "16",
     "--seconds",
     "0.3",
+    "--warm-up",
+    "0",
     "--workers",
     "1",
 ]
@@ -65,7 +67,14 @@ def test_the_suite(slides: Path, tmp_path: Path, tissue: bool) -> None:
 def test_scale_draws_its_plot(tmp_path: Path) -> None:
     point = ["--base", "2", "1024", "1", "--counts", "2", "--sides", "1024", "--worker-counts", "1"]
     plot = tmp_path / "scale.png"
-    small = ["--chunk=512", "--resident=2", "--batch=16", "--seconds=0.3", "--rounds=1"]
+    small = [
+        "--chunk=512",
+        "--resident=2",
+        "--batch=16",
+        "--seconds=0.3",
+        "--warm-up=0",
+        "--rounds=1",
+    ]
     assert "| 2 | 1,024 | 1 |" in run("scale", *point, *small, "--plot", str(plot))
     assert plot.read_bytes().startswith(b"\x89PNG")
 
