@@ -10,7 +10,6 @@ prints what comes out of a pipeline: copy `ArraySlide` and `ArrayLoader` into a 
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -85,14 +84,14 @@ class ArrayLoader(BigChunkLoader):
 
 
 def dataset_of(folder: Path) -> Dataset:
-    """A patient for each stack in the folder, labelled by the part of its name before a digit."""
+    """A patient for each stack in the folder, labelled by its name without digits."""
     stacks = sorted([*folder.glob("*.npy"), *folder.glob("*.zarr")])
     return Dataset(
         tuple(
             Patient(
                 path.name,
                 (Record(folder, PurePosixPath(path.name)),),
-                label=re.split(r"\d|\.", path.name)[0],
+                label=path.stem.rstrip("0123456789"),
             )
             for path in stacks
         )

@@ -16,7 +16,7 @@ from pydmed_dali import Size
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("datasets.md", "parity.md", "pipelines.md", "training.md")
+PAGES = ("datasets.md", "own_code.md", "parity.md", "pipelines.md", "training.md")
 
 
 def blocks(page: str) -> list[str]:
