@@ -65,7 +65,7 @@ class Engine:
         placer = Placer(options.seed, options.chunk, options.crop)
 
         def start_pool(shared: SharedArena, arena: Arena) -> Pool:
-            plan = ReadPlan(arena.layout, placer, options.level, options.mpp, tissue, cache)
+            plan = ReadPlan(arena.layout, placer, options.scale, tissue, cache)
             return self._start_pool(plan, loader, shared, arena)
 
         try:

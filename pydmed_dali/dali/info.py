@@ -85,9 +85,10 @@ class SmallChunk:
     level: int
     """The level of the file that was read."""
     mpp: float | None
-    """Effective micrometres per pixel of the crop, None where the file does not tell."""
+    """Effective micrometres per pixel of the crop, by `default_mpp` where the file does not tell;
+    None where there is none."""
     requested_mpp: float | None
-    """What the source was asked for, None where it was asked for a level."""
+    """What the source was asked for, None where that was a level or a magnification."""
     substituted: bool
     """Whether it stood in for a place, or a slide, that cannot be read."""
 

@@ -44,10 +44,14 @@ class BigChunkSource:
         chunk_size: side of a BigChunk in pixels, or a `Size`: what is read from disk at once.
         crop_size: side of a SmallChunk in pixels, or a `Size`.
         batch_size: crops in a batch (N).
-        level: the level of the slides to read, 0 unless `mpp` is given.
+        level: the level of the slides to read, 0 unless `mpp` or `magnification` is given.
         mpp: micrometres per pixel to read at, instead of `level`. A level within 5% serves as it
             is; otherwise the next finer level is resampled. Slides that are coarser, or do not tell
             their mpp, are skipped and reported.
+        magnification: magnification to read at, e.g. 20, instead of `level` or `mpp`: by the
+            objective power that a slide's file tells, else by 10 / mpp. See docs/sampling.md.
+        default_mpp: micrometres per level-0 pixel of slides that do not tell theirs, and only of
+            those: each is named in the log once.
         min_tissue: part of every crop that must be tissue, above 0 and at most 1 (0.5 is usual), by
             a mask of the slide; None draws from the whole slide, glass included. Slides with no
             such crop are skipped and reported. See docs/sampling.md.
@@ -96,6 +100,8 @@ class BigChunkSource:
         batch_size: int = 256,
         level: int | None = None,
         mpp: float | None = None,
+        magnification: float | None = None,
+        default_mpp: float | None = None,
         min_tissue: float | None = None,
         masks: Masks | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
@@ -121,7 +127,7 @@ class BigChunkSource:
             )
         if loader is not None and not isinstance(loader, BigChunkLoader):
             raise OptionError(f"loader must be an instance of a BigChunkLoader, not {loader!r}")
-        if level is None and mpp is None:
+        if level is None and mpp is None and magnification is None:
             level = 0
         if num_workers is None:
             num_workers = min(max(core_count() - 1, 1), _MOST_WORKERS)
@@ -131,6 +137,8 @@ class BigChunkSource:
             batch_size=batch_size,
             level=level,
             mpp=mpp,
+            magnification=magnification,
+            default_mpp=default_mpp,
             min_tissue=min_tissue,
             own_masks=masks is not None,
             resident=resident,

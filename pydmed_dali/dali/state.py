@@ -21,6 +21,8 @@ _DECISIVE = (
     "batch_size",
     "level",
     "mpp",
+    "magnification",
+    "default_mpp",
     "min_tissue",
     "resident",
     "crops_per_chunk",

@@ -36,7 +36,7 @@ from pydmed_dali.ring.arena import Arena
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.file_identity import FileIdentity, check_same_file, file_identity
 from pydmed_dali.slide.protocol import Slide
-from pydmed_dali.slide.view import View, choose_view
+from pydmed_dali.slide.view import View
 
 _OURS = (
     SlideNotFoundError,
@@ -70,7 +70,7 @@ class Filler:
         opened = False
         try:
             slide = self._slide(job.path)
-            view = choose_view(slide.facts, job.path, self._plan.level, self._plan.mpp)
+            view = self._plan.scale.view(slide.facts, job.path)
             tissue = self._finder.find(job.path, slide, view) if self._finder else None
             opened = True
             placement, decoded = self._fill(job, slide, view, tissue)
@@ -89,6 +89,7 @@ class Filler:
             seconds=time.monotonic() - begun,
             file=self._files[job.path],
             tissue=tissue.share if tissue else None,
+            assumed_mpp=self._plan.scale.assumes_mpp(slide.facts),
         )
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Candidate
 from pydmed_dali.ring.arena import Layout
 from pydmed_dali.slide.file_identity import FileIdentity
+from pydmed_dali.slide.scale import Scale
 
 _LONGEST = 1 << 16
 _LONGEST_TRACEBACK = 4096
@@ -35,10 +36,8 @@ class ReadPlan:
     """The arena's shape."""
     placer: Placer
     """Where chunks and crops lie."""
-    level: int | None
-    """The level to read, or None."""
-    mpp: float | None
-    """The resolution to read, in micrometres per pixel, or None."""
+    scale: Scale
+    """The resolution to read."""
     tissue: TissuePlan | None
     """How much tissue crops must have; None draws from the whole slide."""
     cache: Path | None
@@ -112,6 +111,8 @@ class Loaded:
     """The slide's file while it was read, None where there is none to be seen."""
     tissue: float | None = None
     """Part of the slide that is tissue, 0 to 1; None where that was not asked for."""
+    assumed_mpp: bool = False
+    """Whether `mpp` follows from the source's default, because the file does not tell one."""
 
 
 @dataclass(frozen=True, slots=True)

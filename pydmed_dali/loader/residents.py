@@ -108,6 +108,7 @@ class Residents:
         self._known: dict[int, int] = {}
         self._forgot = False
         self._files: dict[int, FileIdentity | None] = {}
+        self._assumed: set[int] = set()
         self.bad_slides: dict[int, str] = {}
         """Slides that are not tried again, with the reason."""
         self.troubled_slides: dict[int, str] = {}
@@ -214,8 +215,24 @@ class Residents:
         self.tally.reads_per_slide[search.present.slide] += 1
         if loaded.tissue is not None:
             self.tally.tissue_shares[search.present.slide] = loaded.tissue
+        if loaded.assumed_mpp:
+            self._say_assumed(search.present.slide, loaded)
         self._on_ready(Resident(slot, search.visit, search.present, loaded))
         self._slots.publish(loaded.chunk)
+
+    def _say_assumed(self, slide: int, loaded: Loaded) -> None:
+        """Name a slide of which the resolution is only assumed, once."""
+        if slide in self._assumed:
+            return
+        self._assumed.add(slide)
+        assert loaded.mpp is not None
+        logger.warning(
+            "%s: the file does not tell its micrometres per pixel; by default_mpp=%g its crops are "
+            "taken to have %.4g",
+            self._dataset.slides[slide].path,
+            loaded.mpp[0] / loaded.downsample[0],
+            loaded.mpp[0],
+        )
 
     def _pass_over(self, failed: Failed) -> None:
         """A chunk could not be read: note it, say so once a slide, go to the next candidate."""
