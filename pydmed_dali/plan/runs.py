@@ -39,8 +39,19 @@ class Runs:
     def of(cls, y: Integers, x: Integers, end: Integers) -> Runs:
         """The runs that are not empty."""
         kept = end > x
-        narrow = (values[kept].astype(np.int32) for values in (y, x, end))
-        return cls(*narrow, np.append(0, np.cumsum((end - x)[kept], dtype=np.int64)))
+        lengths = (end - x)[kept]
+        return cls(
+            y[kept].astype(np.int32),
+            x[kept].astype(np.int32),
+            end[kept].astype(np.int32),
+            np.append(0, np.cumsum(lengths, dtype=np.int64)),
+        )
+
+    @classmethod
+    def none(cls) -> Runs:
+        """No place at all."""
+        empty = np.zeros(0, np.int64)
+        return cls.of(empty, empty, empty)
 
     @property
     def count(self) -> int:
