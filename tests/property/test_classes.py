@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from shapely import Polygon
 
+from pydmed_dali import Annotation, Annotations
+from pydmed_dali.annotation.spans import find_spans
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.plan.classes import PERIOD, ClassSampler, Rota
 from pydmed_dali.plan.eligible import eligible_places
-from pydmed_dali.plan.placement import cell_borders
+from pydmed_dali.plan.placement import Placer, cell_borders
 from pydmed_dali.plan.runs import Runs
+from pydmed_dali.plan.sampler import Candidate
 from tests.property.test_eligible import _as_places, masks, sizes
 from tests.property.test_sampler import dataset_of
 
@@ -151,3 +156,35 @@ def test_runs_within_eligible_places_are_in_both(
     open_places = np.random.default_rng(seed).random(tissue.shape) < share
     both = runs_of(open_places).within(eligible)
     np.testing.assert_array_equal(drawn(both, tissue.shape), tissue & open_places)
+
+
+def test_every_place_of_a_class_is_equally_likely() -> None:
+    """A chi-square test of crop starts over coarse squares of a class with a hole in it."""
+    outline = [(80.3, 60.2), (930.7, 30.4), (800.1, 650.8), (200.6, 600.9)]
+    hole = [(400.2, 200.1), (600.4, 220.3), (500.3, 400.7)]
+    drawn_on = Annotations(Path("x"), (Annotation("tumor", (Polygon(outline, [hole]),)),))
+    extent, crop = Size(1000, 700), Size(100, 80)
+    xs = np.arange(extent.width - crop.width + 1) + crop.width // 2 + 0.5
+    ys = np.arange(extent.height - crop.height + 1) + crop.height // 2 + 0.5
+    spans = find_spans(drawn_on, ["tumor"], xs, ys)
+    runs, placer = Runs.of(*spans.of_class(1)), Placer(3, Size(300, 256), crop)
+    starts = []
+    for turn in range(3000):
+        candidate = Candidate(0, 0, turn, 0, 1)
+        place = placer.place(extent, Size(64, 64), candidate, turn, runs)
+        crops = placer.crops(place, candidate, turn, count=4)
+        starts.append(crops + np.array((place.origin.y, place.origin.x)))
+    y, x = np.concatenate(starts).T
+    inside = spans.to_mask() == 1
+    assert inside[y, x].all()
+    edges = (np.arange(0, 651, 50), np.arange(0, 951, 50))
+    open_y, open_x = np.nonzero(inside)
+    area = np.histogram2d(open_y, open_x, bins=edges)[0]
+    counts = np.histogram2d(y, x, bins=edges)[0]
+    expected = len(y) * area / area.sum()
+    judged = expected >= 20
+    statistic = ((counts - expected)[judged] ** 2 / expected[judged]).sum()
+    assert judged.sum() == 172
+    # 233 is the 0.1% point of chi-square with 171 degrees of freedom, for free draws. The four
+    # crops of a chunk share its cell, but the chunks cover the class more evenly than free draws.
+    assert statistic < 233
