@@ -39,6 +39,8 @@ class Options:
     gpu_memory_share: float
     on_error: str
     read_timeout: float
+    annotated: str | None = None
+    """What identifies annotations and classes in a saved state; None without annotations."""
 
     def __post_init__(self) -> None:
         self._check_counts()

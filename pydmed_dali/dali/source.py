@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -26,7 +27,9 @@ from pydmed_dali.dali.summary import make_report, make_stats
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError, SourceClosedError, SourceError, StateError
 from pydmed_dali.geometry import Size
+from pydmed_dali.loader.beside import Beside
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.loader.own_annotations import Classes, plan_annotations
 from pydmed_dali.loader.own_masks import Masks, plan_tissue
 from pydmed_dali.loader.report import Report
 from pydmed_dali.loader.statistics import Stats
@@ -58,6 +61,13 @@ class BigChunkSource:
         masks: masks of your own, for `min_tissue`: a folder of images named as the slides, or a
             function from a slide's path to its mask's, or to None for a computed mask. An image
             covers the whole slide at any resolution; what is not 0 (black) is tissue.
+        annotations: what is drawn on the slides: a folder of files (GeoJSON, or the XML of ASAP or
+            ImageScope) named as the slides, or a function from a slide's path to its file's, or to
+            None. Crops then have a `mask` and a `class_number`. See docs/sampling.md.
+        classes: the classes of annotations that are numbered 1, 2, ..., in this order; where they
+            overlap, the later one counts. A mapping to shares, e.g. `{"tumor": 0.5}`, has crops
+            drawn by class: so many have their centre in it, what is left of 1 outside of all. By
+            default all classes there are, sorted, and crops from anywhere.
         cache_dir: folder in which facts of slides and computed masks are kept for the next run;
             None for the one named by PYDMED_DALI_CACHE, else `pydmed-dali` in the user's cache
             folder.
@@ -104,6 +114,8 @@ class BigChunkSource:
         default_mpp: float | None = None,
         min_tissue: float | None = None,
         masks: Masks | None = None,
+        annotations: Beside | None = None,
+        classes: Classes | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         resident: int = 32,
         crops_per_chunk: int = 512,
@@ -163,6 +175,9 @@ class BigChunkSource:
         self._closed = False
         tissue = plan_tissue(dataset, min_tissue, masks)
         folder = cache_folder(cache_dir)
+        annotated = plan_annotations(dataset, annotations, classes, folder)
+        if annotated is not None:
+            self.options = replace(self.options, annotated=annotated.identity)
         self._engine = Engine(
             self.options,
             dataset,
@@ -171,6 +186,7 @@ class BigChunkSource:
             folder,
             self.device,
             self._gpu,
+            annotated,
         )
 
     @property
@@ -229,12 +245,14 @@ class BigChunkSource:
             self.options.crop,
             self._engine.ring.backend,
             self.device,
+            None if self._engine.annotated is None else self._next_masks,
         )
 
     def describe(self, info: ArrayLike) -> list[SmallChunk]:
         """Where each crop came from; `info` is the pipeline's output, (N, columns) or one row."""
         rows = np.atleast_2d(to_numpy(info))
-        return [describe(row, self.dataset, self.options.mpp) for row in rows]
+        annotated = self._engine.annotated
+        return [describe(row, self.dataset, self.options.mpp, annotated) for row in rows]
 
     def stats(self) -> Stats:
         """What the source did so far."""
@@ -357,6 +375,12 @@ class BigChunkSource:
         """
         self.refuse_if_over()
         return self._engine.ring.images
+
+    def _next_masks(self, _: int) -> Images:
+        """DALI's callback for the ring's masks, as `_next_pool`."""
+        self.refuse_if_over()
+        assert self._engine.ring.masks is not None
+        return self._engine.ring.masks
 
     def _next_batch(self, _: int) -> Batch:
         """DALI's callback for a batch. A call that raises loses a batch in DALI, so after the first

@@ -31,6 +31,7 @@ _DECISIVE = (
     "passes",
     "rank",
     "world_size",
+    "annotated",
 )
 """Options that decide which crops come; the others may differ between a run and its resumption."""
 

@@ -19,6 +19,7 @@ from pydmed_dali.errors import (
     SlideScaleError,
 )
 from pydmed_dali.geometry import Point, Region, Size
+from pydmed_dali.loader.annotated import AnnotatedView, AnnotationFinder
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import (
     Answer,
@@ -30,8 +31,10 @@ from pydmed_dali.loader.messages import (
     last_lines,
 )
 from pydmed_dali.loader.tissue import Tissue, TissueFinder
+from pydmed_dali.plan.eligible import Eligible
 from pydmed_dali.plan.parts import decoded_pixels, touched_parts
-from pydmed_dali.plan.placement import Placement
+from pydmed_dali.plan.placement import Placement, Positions
+from pydmed_dali.plan.runs import Runs
 from pydmed_dali.ring.arena import Arena
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.file_identity import FileIdentity, check_same_file, file_identity
@@ -52,6 +55,7 @@ _POISON = "PYDMED_DALI_POISON"
 """Environment variable that has a slot filled with a colour before a chunk is read into it, so that
 a crop of pixels which were not read shows it, and not a former chunk."""
 _POISON_COLOUR = (1, 254, 1)
+_POISON_CLASS = 254
 
 
 class Filler:
@@ -62,7 +66,9 @@ class Filler:
         self._open: OrderedDict[Path, Slide] = OrderedDict()
         self._files: dict[Path, FileIdentity | None] = {}
         loader.cache = cache = Cache(plan.cache)
-        self._finder = TissueFinder(plan.tissue, plan.placer.crop, cache) if plan.tissue else None
+        crop = plan.placer.crop
+        self._finder = TissueFinder(plan.tissue, crop, cache) if plan.tissue else None
+        self._annotations = AnnotationFinder(plan.annotated, crop) if plan.annotated else None
 
     def fill(self, job: Job) -> Answer:
         """Load the job's chunk, or say why not; raises nothing but what ends a process."""
@@ -72,8 +78,13 @@ class Filler:
             slide = self._slide(job.path)
             view = self._plan.scale.view(slide.facts, job.path)
             tissue = self._finder.find(job.path, slide, view) if self._finder else None
+            annotated = (
+                self._annotations.find(job.path, slide.facts.dimensions, view)
+                if self._annotations
+                else None
+            )
             opened = True
-            placement, decoded = self._fill(job, slide, view, tissue)
+            placement, decoded = self._fill(job, slide, view, tissue, annotated)
             # Afterwards, so that a file which changes while it is read is noticed too.
             check_same_file(job.path, self._files[job.path])
         except Exception as error:
@@ -98,17 +109,28 @@ class Filler:
             self._forget(next(iter(self._open)))
 
     def _fill(
-        self, job: Job, slide: Slide, view: View, tissue: Tissue | None
+        self,
+        job: Job,
+        slide: Slide,
+        view: View,
+        tissue: Tissue | None,
+        annotated: AnnotatedView | None,
     ) -> tuple[Placement, int]:
         """Write the chunk's crops and pixels; returns its placement and the pixels decoded."""
         placer, slot = self._plan.placer, self._arena.chunk(job.slot)
-        eligible = tissue.eligible if tissue else None
+        eligible: Eligible | Runs | None = tissue.eligible if tissue else None
+        if annotated:
+            eligible = annotated.places(
+                job.candidate.class_number, tissue.eligible if tissue else None
+            )
         placement = placer.place(view.dimensions, view.tile, job.candidate, job.visit, eligible)
         self._arena.map_pages(job.slot)
         table = self._arena.table(job.slot)
         table[:] = placer.crops(placement, job.candidate, job.visit, len(table))
         if _POISON in os.environ:
             slot[:] = _POISON_COLOUR
+        if annotated:
+            self._paint(job.slot, annotated, placement.origin, table)
         extent = _at_least(placement.size, placer.crop)
         out = slot[: extent.height, : extent.width]
         if view.level in slide.facts.shifted_levels:
@@ -121,6 +143,12 @@ class Filler:
             decoded = decoded_pixels(parts, cell, offset)
         self._loader.extract_bigchunk(slide, view, placement.origin, out, parts)
         return placement, round(decoded * view.scale[0] * view.scale[1])
+
+    def _paint(self, slot: int, annotated: AnnotatedView, origin: Point, crops: Positions) -> None:
+        mask = self._arena.mask(slot)
+        if _POISON in os.environ:
+            mask[:] = _POISON_CLASS
+        annotated.paint(mask, origin, crops)
 
     def _failed(self, job: Job, error: Exception, opened: bool) -> Failed:
         """The answer for what was raised, or for the changed file that was the reason of it."""

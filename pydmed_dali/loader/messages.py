@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pydmed_dali.errors import SlideError
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.loader.own_annotations import AnnotationPlan
 from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Candidate
@@ -42,6 +43,8 @@ class ReadPlan:
     """How much tissue crops must have; None draws from the whole slide."""
     cache: Path | None
     """The folder where what is found out of slides is kept; None keeps nothing."""
+    annotated: AnnotationPlan | None = None
+    """Annotations, for masks and for crops drawn by class; None for neither."""
 
 
 @dataclass(frozen=True, slots=True)

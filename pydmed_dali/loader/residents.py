@@ -13,6 +13,7 @@ from pydmed_dali.errors import SlideChangedError, SlideError, SlideReadError, St
 from pydmed_dali.loader.messages import Answer, Failed, Job, Loaded
 from pydmed_dali.loader.pool import Pool
 from pydmed_dali.loader.statistics import Tally
+from pydmed_dali.plan.classes import ClassSampler
 from pydmed_dali.plan.sampler import Candidate, Sampler
 from pydmed_dali.plan.window import Window
 from pydmed_dali.ring.arena import Layout
@@ -91,7 +92,7 @@ class Residents:
     def __init__(
         self,
         dataset: Dataset,
-        sampler: Sampler,
+        sampler: Sampler | ClassSampler,
         window: Window,
         visit_of: Callable[[int], int],
         ring: Ring,

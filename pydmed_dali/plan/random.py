@@ -23,6 +23,7 @@ class Stream(IntEnum):
     LOCATION = 5
     CROPS = 6
     SUBSTITUTES = 7
+    CLASSES = 12
 
 
 def mix(*key: int | NDArray[np.integer]) -> Words:

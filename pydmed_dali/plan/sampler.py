@@ -26,6 +26,8 @@ class Candidate(NamedTuple):
     """How often the plan visited this slide before: walks over its area."""
     attempt: int
     """0 for the plan itself; above, the location is drawn anew for every attempt."""
+    class_number: int = -1
+    """The class of annotation that crops are drawn from, 0 for the rest; -1 for any place."""
 
 
 class Sampler:
