@@ -164,8 +164,8 @@ def test_every_place_of_a_class_is_equally_likely() -> None:
     hole = [(400.2, 200.1), (600.4, 220.3), (500.3, 400.7)]
     drawn_on = Annotations(Path("x"), (Annotation("tumor", (Polygon(outline, [hole]),)),))
     extent, crop = Size(1000, 700), Size(100, 80)
-    xs = np.arange(extent.width - crop.width + 1) + crop.width // 2 + 0.5
-    ys = np.arange(extent.height - crop.height + 1) + crop.height // 2 + 0.5
+    xs = np.arange(extent.width - crop.width + 1, dtype=np.float64) + (crop.width // 2 + 0.5)
+    ys = np.arange(extent.height - crop.height + 1, dtype=np.float64) + (crop.height // 2 + 0.5)
     spans = find_spans(drawn_on, ["tumor"], xs, ys)
     runs, placer = Runs.of(*spans.of_class(1)), Placer(3, Size(300, 256), crop)
     starts = []
