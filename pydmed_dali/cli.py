@@ -27,6 +27,12 @@ Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on 
 
 Level = Annotated[int | None, typer.Option(min=0, help="The level to read, by default 0.")]
 Mpp = Annotated[float | None, typer.Option(help="Micrometres per pixel to read at, not a level.")]
+Magnification = Annotated[
+    float | None, typer.Option(help="Magnification to read at, e.g. 20, not a level.")
+]
+DefaultMpp = Annotated[
+    float | None, typer.Option(help="Micrometres per pixel of slides that do not tell theirs.")
+]
 MinTissue = Annotated[float | None, typer.Option(help="Part of each crop that must be tissue.")]
 
 
@@ -159,6 +165,8 @@ def preview(
     mpp: Annotated[
         float | None, typer.Option(help="Micrometres per pixel to read at, instead of a level.")
     ] = None,
+    magnification: Magnification = None,
+    default_mpp: DefaultMpp = None,
     chunk_size: Annotated[int, typer.Option(min=1, help="Side of a BigChunk, in pixels.")] = 4096,
     crop_size: Annotated[int, typer.Option(min=1, help="Side of a SmallChunk, in pixels.")] = 224,
     chunks: Annotated[
@@ -179,7 +187,17 @@ def preview(
 
     dataset = dataset_of(slides)
     wishes = make_wishes(
-        dataset, min_tissue, masks, level, mpp, chunk_size, crop_size, chunks, seed
+        dataset,
+        min_tissue,
+        masks,
+        level,
+        mpp,
+        chunk_size,
+        crop_size,
+        chunks,
+        seed,
+        magnification,
+        default_mpp,
     )
     previews = []
     for preview in preview_slides(dataset, wishes, out):
@@ -227,6 +245,8 @@ def plan(
     crop_size: Annotated[int, typer.Option(min=1, help="Side of a SmallChunk, in pixels.")] = 224,
     level: Level = None,
     mpp: Mpp = None,
+    magnification: Magnification = None,
+    default_mpp: DefaultMpp = None,
     min_tissue: MinTissue = None,
     memory: Annotated[
         float | None, typer.Option(min=0.01, help="GiB for the ring; by default half of the free.")
@@ -247,7 +267,7 @@ def plan(
     from pydmed_dali.geometry import Size
 
     wishes = cli_plan.usual_wishes(Size(crop_size, crop_size), batch_size, memory, crops_per_second)
-    scale = cli_plan.Scale(level, mpp, min_tissue)
+    scale = cli_plan.Scale(level, mpp, min_tissue, magnification, default_mpp)
     if slides is None:
         study = cli_plan.typical_study()
     else:

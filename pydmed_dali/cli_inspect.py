@@ -19,6 +19,7 @@ from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.tissue import find_mask
 from pydmed_dali.slide.cache import Cache, cache_folder
 from pydmed_dali.slide.protocol import Slide, SlideFacts
+from pydmed_dali.slide.scale import objective_power
 from pydmed_dali.slide.tissue_mask import mask_size, overview_level
 
 _PROBE = 64  # side in pixels of the region that must be readable
@@ -111,6 +112,7 @@ def _tissue(path: Path, slide: Slide) -> float | None:
 
 
 def _facts_as_dict(facts: SlideFacts) -> dict[str, Any]:
+    power = objective_power(facts)
     levels = zip(facts.level_dimensions, facts.level_downsamples, facts.tile_sizes, strict=True)
     return {
         "vendor": facts.vendor,
@@ -118,7 +120,12 @@ def _facts_as_dict(facts: SlideFacts) -> dict[str, Any]:
         "reader_reason": facts.reader_reason,
         "dimensions": _pair(facts.dimensions),
         "levels": [
-            {"dimensions": _pair(size), "downsample": downsample, "tile": _pair(tile)}
+            {
+                "dimensions": _pair(size),
+                "downsample": downsample,
+                "tile": _pair(tile),
+                "magnification": power and power / downsample,
+            }
             for size, downsample, tile in levels
         ],
         "mpp": None if facts.mpp is None else list(facts.mpp),
@@ -149,12 +156,21 @@ def _rows(facts: SlideFacts) -> Iterator[tuple[str, str]]:
     yield "vendor", facts.vendor
     yield "reader", f"{facts.reader}: {facts.reader_reason}"
     yield "dimensions", f"{facts.dimensions} pixels"
+    power = objective_power(facts)
     for level, size in enumerate(facts.level_dimensions):
         tile = facts.tile_sizes[level]
         tiles = "tile size unknown" if tile is None else f"tiles of {tile}"
-        yield f"level {level}", f"{size}, downsample {facts.level_downsamples[level]:g}, {tiles}"
+        downsample = facts.level_downsamples[level]
+        magnified = f", {power / downsample:.4g}x" if power else ""
+        yield f"level {level}", f"{size}, downsample {downsample:g}{magnified}, {tiles}"
     mpp = None if facts.mpp is None else " x ".join(f"{value:.4g}" for value in facts.mpp)
     yield "mpp", "unknown" if mpp is None else f"{mpp} micrometres per pixel"
-    power = facts.objective_power
-    yield "objective power", "unknown" if power is None else f"{power:g}x"
+    yield "objective power", _told_power(facts)
     yield "background", "#{:02x}{:02x}{:02x}".format(*facts.background)
+
+
+def _told_power(facts: SlideFacts) -> str:
+    if facts.objective_power is not None:
+        return f"{facts.objective_power:g}x"
+    power = objective_power(facts)
+    return "unknown" if power is None else f"unknown, {power:.4g}x by the convention of 10 / mpp"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,7 +20,8 @@ from pydmed_dali.measure.costs import TYPICAL, Costs, measure_costs
 from pydmed_dali.measure.forecast import Forecast, Setting, SlideKind
 from pydmed_dali.ring.memory import free_memory
 from pydmed_dali.slide.cache import Cache, cache_folder
-from pydmed_dali.slide.view import View, choose_view
+from pydmed_dali.slide.scale import Scale as ViewScale
+from pydmed_dali.slide.view import View
 
 TYPICAL_KIND = SlideKind(Size(80_000, 60_000), Size(256, 256))
 TYPICAL_SLIDES = 1000
@@ -47,6 +48,19 @@ class Scale:
     level: int | None
     mpp: float | None
     min_tissue: float | None
+    magnification: float | None = None
+    default_mpp: float | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was asked for, as arguments of `BigChunkSource`."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @property
+    def views(self) -> ViewScale:
+        """What was asked for, without the tissue."""
+        asked = {name: value for name, value in self.options.items() if name != "min_tissue"}
+        return ViewScale(**asked)
 
 
 def usual_wishes(
@@ -76,9 +90,7 @@ def study_slides(folder: Path, wishes: Wishes, scale: Scale, seconds: float) -> 
         "crop_size": wishes.crop,
         "batch_size": wishes.batch_size,
         "resident": resident,
-        "level": scale.level,
-        "mpp": scale.mpp,
-        "min_tissue": scale.min_tissue,
+        **scale.options,
     }
     costs, share = measure_costs(dataset, options, seconds)
     return Study(dataset, SlideKind(extent, views[0].tile, share), costs, True)
@@ -118,12 +130,11 @@ def as_dict(study: Study, wishes: Wishes, advice: Advice, scale: Scale) -> dict[
 
 def source_options(setting: Setting, scale: Scale) -> dict[str, Any]:
     """The arguments of `BigChunkSource` beside the dataset."""
-    asked = {"level": scale.level, "mpp": scale.mpp, "min_tissue": scale.min_tissue}
     return {
         "chunk_size": setting.chunk.width,
         "crop_size": setting.crop.width,
         "batch_size": setting.batch_size,
-        **{name: value for name, value in asked.items() if value is not None},
+        **scale.options,
         "resident": setting.resident,
         "crops_per_chunk": setting.crops_per_chunk,
         "num_workers": setting.num_workers,
@@ -165,7 +176,7 @@ def _look_at(dataset: Dataset, scale: Scale) -> list[View]:
             failed = error
             continue
         try:
-            views.append(choose_view(slide.facts, record.path, scale.level, scale.mpp))
+            views.append(scale.views.view(slide.facts, record.path))
         except SlideError as error:
             failed = error
         finally:

@@ -57,14 +57,18 @@ def make_wishes(
     crop_size: int,
     chunks: int,
     seed: int,
+    magnification: float | None = None,
+    default_mpp: float | None = None,
 ) -> Wishes:
     """The command's options as those of a source; raises `OptionError` where it would."""
+    asked = {"level": level, "mpp": mpp, "magnification": magnification}
     if crop_size > chunk_size:
         raise OptionError(
             f"crop_size={crop_size} does not fit in chunk_size={chunk_size}; raise the latter"
         )
-    if level is not None and mpp is not None:
-        raise OptionError(f"level={level} and mpp={mpp} were both given; choose one of them")
+    given = [f"{n}={v}" for n, v in asked.items() if v is not None]
+    if len(given) > 1:
+        raise OptionError(f"{' and '.join(given[:2])} were both given; choose one of them")
     return Wishes(
         chunk=Size(chunk_size, chunk_size),
         crop=Size(crop_size, crop_size),
@@ -76,6 +80,8 @@ def make_wishes(
         chunks=chunks,
         crops=_CROPS,
         shown=_SHOWN,
+        magnification=magnification,
+        default_mpp=default_mpp,
     )
 
 

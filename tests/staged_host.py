@@ -11,7 +11,7 @@ from threading import Event
 
 import numpy as np
 
-from pydmed_dali.dali.pool_list import host_images
+from pydmed_dali.dali.pool_list import host_images, host_masks
 from pydmed_dali.dali.rings import RingNeed, StagedRing
 from pydmed_dali.geometry import Region
 from pydmed_dali.ring.arena import Arena, SharedArena
@@ -55,11 +55,14 @@ class ThreadCopier:
 
     def _copy(self, stage: int, slot: int, box: Region) -> None:
         self.gate.wait()
-        source = self._staging.chunk(stage)[box.slices]
-        # Rows one by one, so that batches cut from a slot which is not complete would show it.
-        for target, row in zip(self._ring.chunk(slot)[box.slices], source, strict=True):
-            np.copyto(target, row)
-        self.copied_bytes += source.nbytes
+        pairs = [(self._staging.chunk(stage), self._ring.chunk(slot))]
+        if self._ring.layout.has_masks:
+            pairs.append((self._staging.mask(stage), self._ring.mask(slot)))
+        for source, target in pairs:
+            # Rows one by one, so that batches cut from a slot which is not complete would show it.
+            for to, row in zip(target[box.slices], source[box.slices], strict=True):
+                np.copyto(to, row)
+                self.copied_bytes += row.nbytes
 
 
 def staged_host_ring(need: RingNeed) -> StagedRing:
@@ -72,4 +75,5 @@ def staged_host_ring(need: RingNeed) -> StagedRing:
         "cpu",
         host_images(ring, need.slots_per_image),
         lambda staging: ThreadCopier(staging, ring),
+        host_masks(ring, need.slots_per_image),
     )

@@ -15,9 +15,13 @@ from pydmed_dali.pipelines.augment.colour import colour_jitter
 from pydmed_dali.pipelines.augment.cutout import cutout
 from pydmed_dali.pipelines.augment.jpeg import jpeg
 from pydmed_dali.pipelines.augment.noise import noise
-from pydmed_dali.pipelines.augment.rotate import crop_size_to_rotate, rotate
+from pydmed_dali.pipelines.augment.rotate import (
+    crop_size_to_rotate,
+    rotate,
+    rotate_together,
+)
 from pydmed_dali.pipelines.augment.stain import restain, stain_jitter
-from pydmed_dali.pipelines.augment.turn import turn
+from pydmed_dali.pipelines.augment.turn import turn, turn_together
 
 __all__ = [
     "blur",
@@ -28,6 +32,8 @@ __all__ = [
     "noise",
     "restain",
     "rotate",
+    "rotate_together",
     "stain_jitter",
     "turn",
+    "turn_together",
 ]

@@ -33,6 +33,28 @@ def rotate(
     `crop_size` is that of the source; raises `OptionError` where it is less than
     `crop_size_to_rotate(size, zoom)`, because corners of the result could lie outside of the crop.
     """
+    to_crop = _to_crop(crop_size, size, angle, zoom)
+    return _warped(image, to_crop, size, types.INTERP_LINEAR)
+
+
+def rotate_together(
+    image: DataNode,
+    mask: DataNode,
+    crop_size: int,
+    size: int,
+    angle: Range = ANGLE,
+    zoom: Range = ZOOM,
+) -> tuple[DataNode, DataNode]:
+    """`rotate`, the same for an image and for its mask, which takes the nearest pixel's class."""
+    to_crop = _to_crop(crop_size, size, angle, zoom)
+    return (
+        _warped(image, to_crop, size, types.INTERP_LINEAR),
+        _warped(mask, to_crop, size, types.INTERP_NN),
+    )
+
+
+def _to_crop(crop_size: int, size: int, angle: Range, zoom: Range) -> DataNode:
+    """From a place in the result to its place in the crop, about the middle of both."""
     needed = crop_size_to_rotate(size, zoom)
     if crop_size < needed:
         raise OptionError(
@@ -41,9 +63,13 @@ def rotate(
             f"crop_size_to_rotate({size}, {zoom}) computes"
         )
     shrink = 1.0 / uniform(zoom)
-    # From a place in the result to its place in the crop, about the middle of both.
     to_crop = fn.transforms.translation(offset=[-size / 2, -size / 2])
     to_crop = fn.transforms.rotation(to_crop, angle=uniform(angle))
     to_crop = fn.transforms.scale(to_crop, scale=fn.stack(shrink, shrink))
-    to_crop = fn.transforms.translation(to_crop, offset=[crop_size / 2, crop_size / 2])
-    return fn.warp_affine(image, matrix=to_crop, size=[size, size], interp_type=types.INTERP_LINEAR)
+    return fn.transforms.translation(to_crop, offset=[crop_size / 2, crop_size / 2])
+
+
+def _warped(
+    image: DataNode, matrix: DataNode, size: int, interpolation: types.DALIInterpType
+) -> DataNode:
+    return fn.warp_affine(image, matrix=matrix, size=[size, size], interp_type=interpolation)

@@ -8,11 +8,17 @@ from nvidia.dali.data_node import DataNode
 
 def turn(image: DataNode) -> DataNode:
     """One of the eight flips and quarter turns, each as likely; `image` must be square."""
-    image = fn.flip(
-        image,
-        horizontal=fn.random.coin_flip(dtype=types.INT32),
-        vertical=fn.random.coin_flip(dtype=types.INT32),
-    )
-    if fn.random.coin_flip(dtype=types.BOOL):
-        image = fn.transpose(image, perm=[1, 0, 2], transpose_layout=False)
+    (image,) = turn_together(image)
     return image
+
+
+def turn_together(*images: DataNode) -> tuple[DataNode, ...]:
+    """`turn`, the same one for all of a crop's images, e.g. its image and its mask."""
+    across = fn.random.coin_flip(dtype=types.INT32)
+    down = fn.random.coin_flip(dtype=types.INT32)
+    images = tuple(fn.flip(image, horizontal=across, vertical=down) for image in images)
+    if fn.random.coin_flip(dtype=types.BOOL):
+        images = tuple(
+            fn.transpose(image, perm=[1, 0, 2], transpose_layout=False) for image in images
+        )
+    return images

@@ -122,6 +122,11 @@ def require_classes(annotations: Iterable[Annotations], classes: Sequence[str]) 
     """
     check_classes(classes)
     counts = Counter(region.class_name for one in annotations for region in one.regions)
+    refuse_unknown(classes, counts)
+
+
+def refuse_unknown(classes: Sequence[str], counts: Counter[str]) -> None:
+    """Raise `AnnotationError` for classes of which there is no region; `counts` has the regions."""
     missing = [name for name in classes if name not in counts]
     if missing:
         near = closest(missing[0], counts)

@@ -24,7 +24,6 @@ from pydmed_dali.wording import gib
 logger = logging.getLogger("pydmed_dali.dali")
 
 _PORTABLE, _MAPPED = 1, 2  # cudaHostRegister's flags
-_BYTES = 3  # per pixel
 
 
 def free_gpu_memory(gpu: int) -> int:
@@ -64,20 +63,26 @@ class GpuImage:
 
 def gpu_images(
     pointer: int, owner: object, layout: Layout, slots_per_image: int, gpu: int
-) -> TensorListGPU:
-    """The images of a ring that begins at `pointer`; they hold on to `owner`.
+) -> tuple[TensorListGPU, TensorListGPU | None]:
+    """(images, masks) of a ring that begins at `pointer`; they hold on to `owner`.
 
-    DALI shares them, and copies nothing, because each begins where the one before it ends.
+    DALI shares them, and copies nothing, because each begins where the one before it ends. Without
+    masks in the layout there are none.
     """
-    tensors = [
-        TensorGPU(
-            GpuImage(pointer + start, (rows, layout.chunk.width, _BYTES), owner),
-            layout="HWC",
-            device_id=gpu,
-        )
-        for start, rows in layout.images(slots_per_image)
-    ]
-    return TensorListGPU(tensors, layout="HWC", contiguous=False)
+
+    def as_list(places: list[tuple[int, int]], channels: int) -> TensorListGPU:
+        tensors = [
+            TensorGPU(
+                GpuImage(pointer + start, (rows, layout.chunk.width, channels), owner),
+                layout="HWC",
+                device_id=gpu,
+            )
+            for start, rows in places
+        ]
+        return TensorListGPU(tensors, layout="HWC", contiguous=False)
+
+    images = as_list(layout.images(slots_per_image), 3)
+    return images, as_list(layout.mask_images(slots_per_image), 1) if layout.has_masks else None
 
 
 class Pinned:
@@ -135,8 +140,9 @@ class CudaCopier:
     are right, but slower and the caller waits for them.
     """
 
-    def __init__(self, staging: Arena, ring: Any, gpu: int) -> None:
-        self._staging, self._ring, self._gpu = staging, ring, gpu
+    def __init__(self, staging: Arena, ring: Any, layout: Layout, gpu: int) -> None:
+        """`ring` is GPU memory of `layout`."""
+        self._staging, self._ring, self._layout, self._gpu = staging, ring, layout, gpu
         with cupy.cuda.Device(gpu):
             self._stream = cupy.cuda.Stream(non_blocking=True)
         self._pinned: Pinned | None = None
@@ -151,20 +157,22 @@ class CudaCopier:
 
     def copy(self, stage: int, slot: int, box: Region) -> Recorded:
         """See `Copier.copy`."""
-        layout = self._staging.layout
-        row = layout.row_bytes
-        inside = box.location.y * row + box.location.x * _BYTES
+        planes = zip(self._staging.layout.planes, self._layout.planes, strict=True)
         with cupy.cuda.Device(self._gpu):
-            runtime.memcpy2DAsync(
-                self._ring.ptr + slot * layout.chunk_bytes + inside,
-                row,
-                self._staging.memory.ctypes.data + stage * layout.chunk_bytes + inside,
-                row,
-                box.size.width * _BYTES,
-                box.size.height,
-                runtime.memcpyHostToDevice,
-                self._stream.ptr,
-            )
+            for (source, channels), (target, _) in planes:
+                row = self._layout.chunk.width * channels
+                inside = box.location.y * row + box.location.x * channels
+                chunk = row * self._layout.chunk.height
+                runtime.memcpy2DAsync(
+                    self._ring.ptr + target + slot * chunk + inside,
+                    row,
+                    self._staging.memory.ctypes.data + source + stage * chunk + inside,
+                    row,
+                    box.size.width * channels,
+                    box.size.height,
+                    runtime.memcpyHostToDevice,
+                    self._stream.ptr,
+                )
             return Recorded(self._stream)
 
     def close(self) -> None:

@@ -121,5 +121,6 @@ class Dealer:
         in_ids, in_anchors = self._pool.address(slots, anchors)
         info = self._rows.rows(batch, slots, crops, anchors, valid)
         tally.count_batch(int(valid.sum()), len(np.unique(info[:, Info.SLIDE])), waited)
+        tally.count_classes(info[valid, Info.CLASS])
         label = self._labels[info[:, Info.PATIENT]]
         return Batch(in_ids, in_anchors, self._shapes, label, info)

@@ -18,11 +18,13 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import ReadPlan
+from pydmed_dali.loader.own_annotations import AnnotationPlan
 from pydmed_dali.loader.own_code import has_policy
 from pydmed_dali.loader.pool import InProcessPool, Pool, WorkerPool, pickle_loader
 from pydmed_dali.loader.residents import Residents
 from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.loader.turns import Turns
+from pydmed_dali.plan.classes import ClassSampler
 from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Sampler
 from pydmed_dali.plan.window import Window
@@ -45,17 +47,12 @@ class Engine:
         cache: Path | None,
         device: Device,
         gpu: int | None,
+        annotated: AnnotationPlan | None = None,
     ) -> None:
         self.options = options
         pickle_loader(loader)
-        self.sampler = sampler = Sampler(
-            dataset,
-            options.seed,
-            options.rank,
-            options.world_size,
-            options.balance,
-            options.weights,
-        )
+        self.annotated = annotated
+        self.sampler = sampler = self._make_sampler(dataset)
         self.visits_per_pass = sampler.visits_per_pass
         self.window = Window.of(
             options.resident, options.crops_per_chunk, options.batch_size, self._chunks()
@@ -74,7 +71,7 @@ class Engine:
         placer = Placer(options.seed, options.chunk, options.crop)
 
         def start_pool(shared: SharedArena, arena: Arena) -> Pool:
-            plan = ReadPlan(arena.layout, placer, options.level, options.mpp, tissue, cache)
+            plan = ReadPlan(arena.layout, placer, options.scale, tissue, cache, annotated)
             return self._start_pool(plan, loader, shared, arena)
 
         try:
@@ -107,6 +104,20 @@ class Engine:
         self.ring.close()
         self.dealer.close()
 
+    def _make_sampler(self, dataset: Dataset) -> Sampler | ClassSampler:
+        options, plan = self.options, self.annotated
+        common = (
+            options.seed,
+            options.rank,
+            options.world_size,
+            options.balance,
+            options.weights,
+        )
+        if plan is None or not plan.shares:
+            return Sampler(dataset, *common)
+        slides = [plan.slides_with(number, dataset) for number in range(len(plan.names))]
+        return ClassSampler(dataset, plan.shares, slides, *common)
+
     def _ring_need(self, gpu: int) -> RingNeed:
         """Slots for what is pinned and what is loaded; pad rows up to one image for each crop."""
         options = self.options
@@ -114,7 +125,8 @@ class Engine:
         slots = self.window.ring_size(options.prefetch_depth, loads)
         together = options.slots_per_image(slots)
         pads = options.batch_size - -(-slots // together)
-        layout = Layout(slots, options.chunk, pads, options.crops_per_chunk)
+        masks = self.annotated is not None
+        layout = Layout(slots, options.chunk, pads, options.crops_per_chunk, masks)
         per_batch = -(-options.batch_size // options.crops_per_chunk)
         # Loads under way, and some more that are copied while the next ones are read.
         stages = min(max(loads, per_batch) + 2, slots)

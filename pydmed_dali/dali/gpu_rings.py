@@ -9,7 +9,7 @@ from pydmed_dali.dali.device import Device
 from pydmed_dali.dali.pool_list import Images
 from pydmed_dali.dali.rings import HostRing, RingNeed, StagedRing
 from pydmed_dali.errors import OptionError, RingMemoryError
-from pydmed_dali.ring.arena import Layout
+from pydmed_dali.ring.arena import Arena, Layout
 from pydmed_dali.wording import gib
 
 
@@ -17,17 +17,21 @@ def device_ring(need: RingNeed) -> StagedRing:
     """A ring in GPU memory: each chunk crosses to the GPU once and is cropped there R times."""
     free = free_gpu_memory(need.gpu)
     refuse_gpu_overrun(need.layout, free, need.gpu_memory_share, need.gpu)
-    memory = allocate(need.layout.pixel_bytes, need.gpu)
-    images = gpu_images(memory.ptr, memory, need.layout, need.slots_per_image, need.gpu)
-    return StagedRing(need, "gpu", images, lambda staging: CudaCopier(staging, memory, need.gpu))
+    memory = allocate(need.layout.ring_bytes, need.gpu)
+    images, masks = gpu_images(memory.ptr, memory, need.layout, need.slots_per_image, need.gpu)
+
+    def open_copier(staging: Arena) -> CudaCopier:
+        return CudaCopier(staging, memory, need.layout, need.gpu)
+
+    return StagedRing(need, "gpu", images, open_copier, masks)
 
 
 def refuse_gpu_overrun(layout: Layout, free: int, share: float, gpu: int) -> None:
     """Raise `RingMemoryError` where the ring would leave the model less than its part."""
     room = int(free * share)
-    if layout.pixel_bytes > room:
+    if layout.ring_bytes > room:
         raise RingMemoryError(
-            f"the ring needs {gib(layout.pixel_bytes)} of GPU memory ({layout.slots} chunks of "
+            f"the ring needs {gib(layout.ring_bytes)} of GPU memory ({layout.slots} chunks of "
             f"{layout.chunk} pixels), but gpu_memory_share={share:g} of the {gib(free)} that are "
             f"free on GPU {gpu} is {gib(room)}; lower chunk_size, resident, batch_size or "
             "num_workers, raise gpu_memory_share, or use residency='mapped' or 'host'"
@@ -39,8 +43,8 @@ class MappedRing(HostRing):
 
     backend: Device = "gpu"
 
-    def list_images(self, need: RingNeed) -> Images:
-        """The images at the addresses that the GPU has for them."""
+    def list_images(self, need: RingNeed) -> tuple[Images, Images | None]:
+        """Images and masks at the addresses that the GPU has for them."""
         try:
             pinned = Pinned(self.memory.memory, need.gpu)
         except CUDARuntimeError as error:

@@ -10,13 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from pydmed_dali.dataset import Dataset, Patient, Record
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.loader.own_annotations import AnnotationPlan
 from pydmed_dali.loader.residents import Resident
 
 _PICOMETRES = 1_000_000  # per micrometre
 
 
 class Info(IntEnum):
-    """The columns of `info`, an (N, 19) int64 array: one row a crop.
+    """The columns of `info`, an (N, 20) int64 array: one row a crop.
 
     What they say is what DALI cut: the same integers went into both.
     """
@@ -59,6 +60,9 @@ class Info(IntEnum):
     """Height of what of the BigChunk lies on the slide, in level-0 pixels."""
     VALID = 18
     """1, or 0 for the copies that fill the last batch of a finite source."""
+    CLASS = 19
+    """Number of the class that the crop was drawn for, 0 for the rest; -1 where crops are not drawn
+    by class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +89,15 @@ class SmallChunk:
     level: int
     """The level of the file that was read."""
     mpp: float | None
-    """Effective micrometres per pixel of the crop, None where the file does not tell."""
+    """Effective micrometres per pixel of the crop, by `default_mpp` where the file does not tell;
+    None where there is none."""
     requested_mpp: float | None
-    """What the source was asked for, None where it was asked for a level."""
+    """What the source was asked for, None where that was a level or a magnification."""
     substituted: bool
     """Whether it stood in for a place, or a slide, that cannot be read."""
+    class_name: str | None = None
+    """The class that it was drawn for, in which its centre lies; `rest` for none of the classes,
+    None where crops are not drawn by class."""
 
 
 class SlotRows:
@@ -111,6 +119,7 @@ class SlotRows:
         row[Info.SLIDE] = resident.candidate.slide
         row[Info.CHUNK] = resident.visit
         row[Info.ATTEMPT] = resident.candidate.attempt
+        row[Info.CLASS] = resident.candidate.class_number
         row[Info.LEVEL] = loaded.level
         row[Info.LEVEL0_WIDTH] = round(self._crop.width * loaded.downsample[0])
         row[Info.LEVEL0_HEIGHT] = round(self._crop.height * loaded.downsample[1])
@@ -146,7 +155,12 @@ def to_numpy(info: ArrayLike) -> NDArray[np.int64]:
     return np.asarray(on_cpu, np.int64)
 
 
-def describe(row: NDArray[np.int64], dataset: Dataset, requested_mpp: float | None) -> SmallChunk:
+def describe(
+    row: NDArray[np.int64],
+    dataset: Dataset,
+    requested_mpp: float | None,
+    annotated: AnnotationPlan | None = None,
+) -> SmallChunk:
     """What one row of `info` means."""
     value = {column: int(row[column]) for column in Info}
     return SmallChunk(
@@ -163,4 +177,5 @@ def describe(row: NDArray[np.int64], dataset: Dataset, requested_mpp: float | No
         mpp=value[Info.MPP_PM] / _PICOMETRES if value[Info.MPP_PM] else None,
         requested_mpp=requested_mpp,
         substituted=value[Info.ATTEMPT] > 0,
+        class_name=annotated.name_of(value[Info.CLASS]) if annotated else None,
     )

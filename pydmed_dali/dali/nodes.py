@@ -10,7 +10,9 @@ from nvidia.dali.data_node import DataNode
 
 from pydmed_dali.dali.dealer import Batch
 from pydmed_dali.dali.device import Device
+from pydmed_dali.dali.mask_nodes import MaskNodes, make_mask_nodes
 from pydmed_dali.dali.pool_list import Images
+from pydmed_dali.errors import SourceError
 from pydmed_dali.geometry import Size
 
 
@@ -24,6 +26,35 @@ class SmallChunks:
     """int64 scalar: `Dataset.label_numbers` of the crop's patient; on the source's device."""
     info: DataNode
     """int64 row, columns as in `Info`; always on the CPU."""
+    annotated: MaskNodes | None = None
+    """What annotations add; None where the source has none."""
+
+    @property
+    def mask(self) -> DataNode:
+        """(height, width, 1) uint8, layout HWC: the class of each pixel of the crop, 0 for none of
+        the source's `classes`; on the source's device.
+
+        Raises `SourceError` where the source has no annotations.
+        """
+        return self._require("mask").mask
+
+    @property
+    def class_number(self) -> DataNode:
+        """int64 scalar: the class of the crop's centre, the pixel (height // 2, width // 2), as in
+        `mask`; on the source's device.
+
+        Raises `SourceError` where the source has no annotations.
+        """
+        return self._require("class_number").class_number
+
+    def _require(self, what: str) -> MaskNodes:
+        if self.annotated is None:
+            raise SourceError(
+                f"crops have no {what}, because their source has no annotations; give "
+                "BigChunkSource annotations, a folder of files or a function from a slide's path "
+                "to its file"
+            )
+        return self.annotated
 
 
 def make_nodes(
@@ -32,6 +63,7 @@ def make_nodes(
     crop: Size,
     backend: Device,
     device: Device,
+    next_masks: Callable[[int], Images] | None = None,
 ) -> SmallChunks:
     """Crops are cut where the ring lies, by `backend`, and given out on `device`.
 
@@ -48,8 +80,11 @@ def make_nodes(
         shapes=shapes,
         output_size=[crop.height, crop.width],
     )
+    annotated = None
+    if next_masks is not None:
+        annotated = make_mask_nodes(next_masks, in_ids, in_anchors, shapes, crop, backend)
     if device == "gpu":
         # Behind the feeding of a batch, in DALI's own thread: a source of device="gpu" would have
         # the caller wait for the labels' copy.
-        return SmallChunks(image.gpu(), label.gpu(), info)
-    return SmallChunks(image, label, info)
+        return SmallChunks(image.gpu(), label.gpu(), info, annotated and annotated.gpu())
+    return SmallChunks(image, label, info, annotated)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
+from pydmed_dali.slide.scale import Scale
 
 _MOST_ELEMENTS = 2**31
 _CHANNELS = 3
@@ -22,6 +23,8 @@ class Options:
     batch_size: int
     level: int | None
     mpp: float | None
+    magnification: float | None
+    default_mpp: float | None
     min_tissue: float | None
     own_masks: bool
     resident: int
@@ -38,6 +41,8 @@ class Options:
     gpu_memory_share: float
     on_error: str
     read_timeout: float
+    annotated: str | None = None
+    """What identifies annotations and classes in a saved state; None without annotations."""
 
     def __post_init__(self) -> None:
         self._check_counts()
@@ -76,6 +81,11 @@ class Options:
         if not _is_positive(self.read_timeout):
             raise OptionError(f"read_timeout must be positive seconds, not {self.read_timeout!r}")
 
+    @property
+    def scale(self) -> Scale:
+        """At which resolution slides are read."""
+        return Scale(self.level, self.mpp, self.magnification, self.default_mpp)
+
     def slots_per_image(self, slots: int) -> int:
         """How many neighbouring slots form one image of the pool, which has at most N images."""
         together = -(-slots // self.batch_size)
@@ -113,14 +123,22 @@ class Options:
             )
 
     def _check_scale(self) -> None:
-        if self.level is not None and self.mpp is not None:
-            raise OptionError(
-                f"level={self.level} and mpp={self.mpp} were both given; choose one of them"
-            )
+        names = ("level", "mpp", "magnification")
+        given = [
+            f"{name}={getattr(self, name)}" for name in names if getattr(self, name) is not None
+        ]
+        if len(given) > 1:
+            raise OptionError(f"{' and '.join(given[:2])} were both given; choose one of them")
         if self.level is not None and (not isinstance(self.level, int) or self.level < 0):
             raise OptionError(f"level must be an int of at least 0, not {self.level!r}")
-        if self.mpp is not None and not _is_positive(self.mpp):
-            raise OptionError(f"mpp must be positive micrometres per pixel, not {self.mpp!r}")
+        for name in ("mpp", "default_mpp"):
+            value = getattr(self, name)
+            if value is not None and not _is_positive(value):
+                raise OptionError(f"{name} must be positive micrometres per pixel, not {value!r}")
+        if self.magnification is not None and not _is_positive(self.magnification):
+            raise OptionError(
+                f"magnification must be a positive number, 20 for 20x, not {self.magnification!r}"
+            )
 
 
 def _is_positive(value: object) -> bool:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from nvidia.dali.backend import TensorCPU, TensorListCPU, TensorListGPU
 
 from pydmed_dali.ring.arena import Arena
+from pydmed_dali.slide.protocol import Pixels
 
 Images: TypeAlias = TensorListCPU | TensorListGPU
 """The slots in address order, then pad rows until the list holds one image per crop of a batch.
@@ -20,7 +21,17 @@ neighbouring slots form one taller image. The images are not copied: DALI reads 
 
 def host_images(arena: Arena, slots_per_image: int) -> TensorListCPU:
     """The images of a host arena."""
-    tensors = [TensorCPU(image, layout="HWC") for image in arena.images(slots_per_image)]
+    return _as_list(arena.images(slots_per_image))
+
+
+def host_masks(arena: Arena, slots_per_image: int) -> TensorListCPU | None:
+    """The masks of a host arena, as images of one channel; None where it has none."""
+    masks = arena.masks(slots_per_image)
+    return _as_list(masks) if masks else None
+
+
+def _as_list(images: list[Pixels]) -> TensorListCPU:
+    tensors = [TensorCPU(image, layout="HWC") for image in images]
     return TensorListCPU(tensors, layout="HWC", contiguous=False)
 
 

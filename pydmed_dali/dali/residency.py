@@ -33,7 +33,7 @@ def choose_residency(asked: str, device: Device, need: RingNeed) -> Residency:
         return cast(Residency, asked)
     reason = _why_not_device(need)
     if reason is None:
-        logger.info("residency: device, %s of GPU memory", gib(need.layout.pixel_bytes))
+        logger.info("residency: device, %s of GPU memory", gib(need.layout.ring_bytes))
         return "device"
     logger.warning("residency: host, crops are cut on the CPU, because %s", reason)
     return "host"
@@ -53,10 +53,10 @@ def _why_not_device(need: RingNeed) -> str | None:
     except Exception as error:  # CuPy missing, or built for another CUDA than the driver's
         return f"CuPy cannot use GPU {need.gpu} ({error!r}); `pydmed-dali doctor` says more"
     room = int(free * need.gpu_memory_share)
-    if need.layout.pixel_bytes <= room:
+    if need.layout.ring_bytes <= room:
         return None
     return (
-        f"the ring needs {gib(need.layout.pixel_bytes)}, and "
+        f"the ring needs {gib(need.layout.ring_bytes)}, and "
         f"gpu_memory_share={need.gpu_memory_share:g} of the {gib(free)} that are free on "
         f"GPU {need.gpu} is {gib(room)}"
     )

@@ -11,14 +11,14 @@ One seam, so that all but the last step to a GPU is the same everywhere.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.dali.device import Device
-from pydmed_dali.dali.pool_list import Images, host_images
+from pydmed_dali.dali.pool_list import Images, host_images, host_masks
 from pydmed_dali.geometry import Size
 from pydmed_dali.loader.pool import Pool
 from pydmed_dali.loader.staging import Copier, StagedPool
@@ -54,6 +54,8 @@ class Ring(Protocol):
     """Whose memory the images are, for DALI: crops are cut by that backend."""
     images: Images
     """What DALI is given, the same at every batch."""
+    masks: Images | None
+    """The same of the masks, images of one channel; None where the layout has none."""
     tables: NDArray[np.int32]
     """(P, R, 2) int32, (y, x): the crops of every slot, in the parent's memory."""
 
@@ -81,14 +83,15 @@ class HostRing:
         try:
             self.memory = Arena(need.layout, self.shared.descriptor)
             self.tables = self.memory.tables
-            self.images = self.list_images(need)
+            self.images, self.masks = self.list_images(need)
         except BaseException:
             self.shared.close()
             raise
 
-    def list_images(self, need: RingNeed) -> Images:
-        """The images, as DALI's backend takes them."""
-        return host_images(self.memory, need.slots_per_image)
+    def list_images(self, need: RingNeed) -> tuple[Images, Images | None]:
+        """The images and the masks, as DALI's backend takes them."""
+        images = host_images(self.memory, need.slots_per_image)
+        return images, host_masks(self.memory, need.slots_per_image)
 
     def start_pool(self, start: StartPool) -> Pool:
         """See `Ring.start_pool`."""
@@ -101,11 +104,11 @@ class HostRing:
     def close(self) -> None:
         """See `Ring.close`."""
         self.shared.close()
-        del self.images, self.memory, self.tables
+        del self.images, self.masks, self.memory, self.tables
 
 
 class StagedRing:
-    """Memory out of the workers' reach, made by the caller: `images` hold on to it.
+    """Memory out of the workers' reach, made by the caller: `images` and `masks` hold on to it.
 
     `open_copier` gives what copies from the staging arena into it.
     """
@@ -116,10 +119,12 @@ class StagedRing:
         backend: Device,
         images: Images,
         open_copier: Callable[[Arena], Copier],
+        masks: Images | None = None,
     ) -> None:
         self.layout, self.backend, self.images = need.layout, backend, images
+        self.masks = masks
         self.tables = np.zeros((need.layout.slots, need.layout.crops, 2), np.int32)
-        staging = Layout(need.stages, need.layout.chunk, 0, need.layout.crops)
+        staging = replace(need.layout, slots=need.stages, pads=0)
         self._crop = need.crop
         self._shared = SharedArena(staging)
         try:
@@ -141,4 +146,4 @@ class StagedRing:
         """See `Ring.close`."""
         self._copier.close()
         self._shared.close()
-        del self.images, self.tables, self._staging, self._copier
+        del self.images, self.masks, self.tables, self._staging, self._copier

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -16,18 +17,20 @@ from pydmed_dali.dali.bond import Bond, remember_source
 from pydmed_dali.dali.dealer import Batch
 from pydmed_dali.dali.device import choose_device, core_count, current_gpu
 from pydmed_dali.dali.engine import Engine
-from pydmed_dali.dali.info import Info, SmallChunk, describe, to_numpy
+from pydmed_dali.dali.info import SmallChunk, describe, to_numpy
 from pydmed_dali.dali.nodes import SmallChunks, make_nodes
 from pydmed_dali.dali.options import Options
 from pydmed_dali.dali.pool_list import Images
 from pydmed_dali.dali.residency import Residency
-from pydmed_dali.dali.state import check_state, make_state
+from pydmed_dali.dali.running import RunningSource
 from pydmed_dali.dali.summary import make_report, make_stats
 from pydmed_dali.dali.told import Told
 from pydmed_dali.dataset import Dataset
-from pydmed_dali.errors import OptionError, SourceClosedError, SourceError, StateError
+from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
+from pydmed_dali.loader.beside import Beside
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.loader.own_annotations import Classes, plan_annotations
 from pydmed_dali.loader.own_masks import Masks, plan_tissue
 from pydmed_dali.loader.report import Report
 from pydmed_dali.loader.statistics import Stats
@@ -38,7 +41,7 @@ from pydmed_dali.slide.cache import cache_folder
 _MOST_WORKERS = 8
 
 
-class BigChunkSource:
+class BigChunkSource(RunningSource):
     """Keeps BigChunks of a dataset resident and deals SmallChunks of them to one DALI pipeline.
 
     Args:
@@ -46,16 +49,27 @@ class BigChunkSource:
         chunk_size: side of a BigChunk in pixels, or a `Size`: what is read from disk at once.
         crop_size: side of a SmallChunk in pixels, or a `Size`.
         batch_size: crops in a batch (N).
-        level: the level of the slides to read, 0 unless `mpp` is given.
+        level: the level of the slides to read, 0 unless `mpp` or `magnification` is given.
         mpp: micrometres per pixel to read at, instead of `level`. A level within 5% serves as it
             is; otherwise the next finer level is resampled. Slides that are coarser, or do not tell
             their mpp, are skipped and reported.
+        magnification: magnification to read at, e.g. 20, instead of `level` or `mpp`: by the
+            objective power that a slide's file tells, else by 10 / mpp. See docs/sampling.md.
+        default_mpp: micrometres per level-0 pixel of slides that do not tell theirs, and only of
+            those: each is named in the log once.
         min_tissue: part of every crop that must be tissue, above 0 and at most 1 (0.5 is usual), by
             a mask of the slide; None draws from the whole slide, glass included. Slides with no
             such crop are skipped and reported. See docs/sampling.md.
         masks: masks of your own, for `min_tissue`: a folder of images named as the slides, or a
             function from a slide's path to its mask's, or to None for a computed mask. An image
             covers the whole slide at any resolution; what is not 0 (black) is tissue.
+        annotations: what is drawn on the slides: a folder of files (GeoJSON, or the XML of ASAP or
+            ImageScope) named as the slides, or a function from a slide's path to its file's, or to
+            None. Crops then have a `mask` and a `class_number`. See docs/sampling.md.
+        classes: the classes of annotations that are numbered 1, 2, ..., in this order; where they
+            overlap, the later one counts. A mapping to shares, e.g. `{"tumor": 0.5}`, has crops
+            drawn by class: so many have their centre in it, what is left of 1 outside of all. By
+            default all classes there are, sorted, and crops from anywhere.
         cache_dir: folder in which facts of slides and computed masks are kept for the next run;
             None for the one named by PYDMED_DALI_CACHE, else `pydmed-dali` in the user's cache
             folder.
@@ -101,8 +115,12 @@ class BigChunkSource:
         batch_size: int = 256,
         level: int | None = None,
         mpp: float | None = None,
+        magnification: float | None = None,
+        default_mpp: float | None = None,
         min_tissue: float | None = None,
         masks: Masks | None = None,
+        annotations: Beside | None = None,
+        classes: Classes | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         resident: int = 32,
         crops_per_chunk: int = 512,
@@ -127,7 +145,7 @@ class BigChunkSource:
             )
         if loader is not None and not isinstance(loader, BigChunkLoader):
             raise OptionError(f"loader must be an instance of a BigChunkLoader, not {loader!r}")
-        if level is None and mpp is None:
+        if level is None and mpp is None and magnification is None:
             level = 0
         if num_workers is None:
             num_workers = min(max(core_count() - 1, 1), _MOST_WORKERS)
@@ -137,6 +155,8 @@ class BigChunkSource:
             batch_size=batch_size,
             level=level,
             mpp=mpp,
+            magnification=magnification,
+            default_mpp=default_mpp,
             min_tissue=min_tissue,
             own_masks=masks is not None,
             resident=resident,
@@ -162,6 +182,9 @@ class BigChunkSource:
         self._closed = False
         tissue = plan_tissue(dataset, min_tissue, masks)
         folder = cache_folder(cache_dir)
+        annotated = plan_annotations(dataset, annotations, classes, folder)
+        if annotated is not None:
+            self.options = replace(self.options, annotated=annotated.identity)
         self._engine = Engine(
             self.options,
             dataset,
@@ -170,6 +193,7 @@ class BigChunkSource:
             folder,
             self.device,
             self._gpu,
+            annotated,
         )
         self._told = Told(self._engine, dataset)
 
@@ -229,12 +253,14 @@ class BigChunkSource:
             self.options.crop,
             self._engine.ring.backend,
             self.device,
+            None if self._engine.annotated is None else self._next_masks,
         )
 
     def describe(self, info: ArrayLike) -> list[SmallChunk]:
         """Where each crop came from; `info` is the pipeline's output, (N, columns) or one row."""
         rows = np.atleast_2d(to_numpy(info))
-        return [describe(row, self.dataset, self.options.mpp) for row in rows]
+        annotated = self._engine.annotated
+        return [describe(row, self.dataset, self.options.mpp, annotated) for row in rows]
 
     def stats(self) -> Stats:
         """What the source did so far."""
@@ -243,83 +269,6 @@ class BigChunkSource:
     def report(self) -> Report:
         """What could not be read, and which loader processes had to be replaced."""
         return make_report(self._engine, self.dataset)
-
-    def state_dict(self, after: ArrayLike | None = None) -> dict[str, Any]:
-        """The place behind the last batch that the training loop has: plain values only.
-
-        `after` is that batch's `info`: DALI runs some batches ahead of the loop, so the source by
-        itself does not know. Without `after`, the source must not have been asked for a batch yet.
-        Raises `StateError` for a batch that is too long ago.
-
-        What the pipeline's random operators draw next is DALI's, and `SmallChunkIterator`'s state
-        holds both. With DALI's own iterator, take its checkpoint too, right behind the batch,
-
-            saved = source.state_dict(after=batch["info"]), iterator.checkpoints()[0]
-
-        and give it to the new pipeline: `classification(source, checkpoint=saved[1])`, after
-        `source.load_state_dict(saved[0])`. A checkpoint is bytes, which DALI reads as protobuf.
-        """
-        if after is not None:
-            batch = int(np.atleast_2d(to_numpy(after))[-1, Info.BATCH])
-            return self.state_after(batch + 1)
-        if self._engine.dealer.has_begun:
-            raise StateError(
-                "state_dict needs the info of the last batch that you have used: "
-                'state_dict(after=batch["info"]), or take SmallChunkIterator.state_dict()'
-            )
-        return self.state_after(self.position)
-
-    def state_after(self, batches: int) -> dict[str, Any]:
-        """The place behind the first `batches` batches, of the present run in a finite source."""
-        places = self._engine.dealer.places_from(batches)
-        skipped = self._engine.residents.bad_slides
-        told = self._told.state(batches)
-        return make_state(self.options, self.dataset, batches, places, skipped, told)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue a saved run: the next batch is the one behind the saved place.
-
-        Before the first batch is asked for (a plain DALIGenericIterator asks when it is made).
-        `num_workers`, `prefetch_depth`, `on_error`, `read_timeout`, `cache_dir`, `device`,
-        `residency` and `gpu_memory_share` may differ from the saved run's. Raises `StateError`, and
-        changes nothing, where anything else does, saying what, and where the state is damaged.
-        """
-        if self._engine.dealer.has_begun:
-            raise StateError(
-                "load_state_dict must come before the first batch is asked for: make a new source, "
-                "load the state, then make its pipeline and iterator"
-            )
-        check_state(state, self.options, self.dataset)
-        self._told.check(state["told"])
-        self._told.restore(state["told"])
-        self._engine.residents.restore(state["places"], state["skipped_slides"])
-        self._engine.dealer.begin_at(state["batches"])
-
-    def set_weights(self, weights: Mapping[str, float], *, after: ArrayLike) -> None:
-        """Share visits by new `weights`, as given to the constructor, soon `after` a batch.
-
-        `after` is the `info` of the last batch that the training loop has. The weights act from the
-        BigChunk on that lies a fixed number ahead of it (see docs/own_code.md), and a saved state
-        holds them. With several ranks, call it on all of them after the same batch with the same
-        weights. Raises `OptionError` for weights that cannot be, `SourceError` for a finite source.
-        """
-        self.refuse_if_over()
-        self._told.set_weights(weights, after)
-
-    def send(self, patient: str, message: Any, *, after: ArrayLike) -> None:
-        """Send a message, of JSON's kinds, to one of the next visits of the patient of this id.
-
-        A loader with a `place_chunk` of its own finds it in `Visit.messages`, at the patient's
-        first BigChunk that lies at least a fixed number ahead of the batch `after`: as
-        `set_weights`. Each rank has visits, and messages, of its own.
-        """
-        self.refuse_if_over()
-        self._told.send(patient, message, after)
-
-    @property
-    def position(self) -> int:
-        """Number of the batch that DALI asks for next: ahead of what a training loop has."""
-        return self._engine.window.place(self._engine.dealer.call)[1]
 
     @property
     def bound_pipeline(self) -> Pipeline | None:
@@ -340,18 +289,6 @@ class BigChunkSource:
     def end_run(self) -> None:
         """Have a finite run that is under way end at its next batch, as if it were complete."""
         self._engine.dealer.end_run()
-
-    def refuse_if_over(self) -> None:
-        """Raise what ended the source: that it was closed, or its first failure, again."""
-        if self._closed:
-            raise SourceClosedError("the source was closed; make a new one to go on")
-        if isinstance(self._failure, Exception):
-            raise self._failure
-        if self._failure is not None:
-            raise SourceError(
-                f"the source was interrupted ({self._failure!r}) while a batch was put together; "
-                "make a new one, and load_state_dict to continue"
-            )
 
     def close(self) -> None:
         """End the workers and let go of the ring; closing again does nothing.
@@ -381,6 +318,12 @@ class BigChunkSource:
         """
         self.refuse_if_over()
         return self._engine.ring.images
+
+    def _next_masks(self, _: int) -> Images:
+        """DALI's callback for the ring's masks, as `_next_pool`."""
+        self.refuse_if_over()
+        assert self._engine.ring.masks is not None
+        return self._engine.ring.masks
 
     def _next_batch(self, _: int) -> Batch:
         """DALI's callback for a batch. A call that raises loses a batch in DALI, so after the first

@@ -22,6 +22,8 @@ _DECISIVE = (
     "batch_size",
     "level",
     "mpp",
+    "magnification",
+    "default_mpp",
     "min_tissue",
     "resident",
     "crops_per_chunk",
@@ -30,6 +32,7 @@ _DECISIVE = (
     "passes",
     "rank",
     "world_size",
+    "annotated",
 )
 """Options that decide which crops come; the others may differ between a run and its resumption."""
 

@@ -11,7 +11,7 @@ from pydmed_dali.dali.engine import Engine
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.geometry import Size
 from pydmed_dali.loader.report import Report
-from pydmed_dali.loader.statistics import Stats
+from pydmed_dali.loader.statistics import ClassShare, Stats
 
 _T = TypeVar("_T")
 
@@ -34,6 +34,7 @@ def make_stats(engine: Engine, dataset: Dataset, crop: Size) -> Stats:
         tissue_shares=_by_path(tally.tissue_shares, dataset),
         slides_skipped=_by_path({**residents.troubled_slides, **residents.bad_slides}, dataset),
         worker_deaths=len(engine.pool.deaths),
+        class_shares=_class_shares(engine),
     )
 
 
@@ -46,6 +47,17 @@ def make_report(engine: Engine, dataset: Dataset) -> Report:
         chunks_substituted=residents.tally.chunks_substituted,
         deaths=tuple(engine.pool.deaths),
     )
+
+
+def _class_shares(engine: Engine) -> dict[str, ClassShare]:
+    plan, counts = engine.annotated, engine.residents.tally.crops_per_class
+    if plan is None:
+        return {}
+    return {
+        name: ClassShare(share, counts[number] / max(counts.total(), 1))
+        for number, (name, share) in enumerate(zip(plan.names, plan.shares, strict=False))
+        if share
+    }
 
 
 def _by_path(values: Mapping[int, _T], dataset: Dataset) -> dict[Path, _T]:

@@ -29,6 +29,7 @@ class Told:
 
     def __init__(self, engine: Engine, dataset: Dataset) -> None:
         self._engine, self._dataset = engine, dataset
+        self._last_change = 0  # the first visit with the latest weights
         self._positions = {patient.id: n for n, patient in enumerate(dataset.patients)}
 
     def set_weights(self, weights: Mapping[str, float], after: ArrayLike) -> None:
@@ -36,12 +37,13 @@ class Told:
         values = read_weights(self._dataset, weights)
         visit = self._engine.visit(self._first_chunk(after, "set_weights"))
         visit -= visit % self._engine.options.world_size  # the same one on every rank
-        if visit < self._engine.sampler.last_change:
+        if visit < self._last_change:
             raise SourceError(
                 "set_weights was given an older batch than the time before; give the latest one's "
                 "info"
             )
         self._engine.sampler.set_weights(visit, values)
+        self._last_change = visit
 
     def send(self, patient: str, message: Any, after: ArrayLike) -> None:
         """See `BigChunkSource.send`."""
@@ -80,7 +82,12 @@ class Told:
         patients = None if turns is None else turns.state(first)
         if weights is None and patients is None:
             return {}
-        return {"horizon": engine.residents.horizon, "weights": weights, "patients": patients}
+        return {
+            "horizon": engine.residents.horizon,
+            "last_change": self._last_change,
+            "weights": weights,
+            "patients": patients,
+        }
 
     def check(self, state: Mapping[str, Any]) -> None:
         """Raise `StateError` where this source cannot go on from what `state` gave."""
@@ -99,6 +106,7 @@ class Told:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave, before any chunk is begun."""
         self._engine.residents.horizon = state.get("horizon", self._engine.residents.horizon)
+        self._last_change = state.get("last_change", 0)
         self._engine.sampler.restore_weights(state.get("weights"))
         if self._engine.residents.turns is not None and state.get("patients") is not None:
             self._engine.residents.turns.restore(state["patients"])

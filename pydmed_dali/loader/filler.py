@@ -20,6 +20,7 @@ from pydmed_dali.errors import (
     SlideScaleError,
 )
 from pydmed_dali.geometry import Point, Region, Size
+from pydmed_dali.loader.annotated import AnnotatedView, AnnotationFinder
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import (
     Answer,
@@ -33,13 +34,15 @@ from pydmed_dali.loader.messages import (
 from pydmed_dali.loader.own_code import place_chunk, place_crops
 from pydmed_dali.loader.tissue import Tissue, TissueFinder
 from pydmed_dali.loader.visit import Visit
+from pydmed_dali.plan.eligible import Eligible
 from pydmed_dali.plan.parts import decoded_pixels, touched_parts
-from pydmed_dali.plan.placement import Placement
+from pydmed_dali.plan.placement import Placement, Positions
+from pydmed_dali.plan.runs import Runs
 from pydmed_dali.ring.arena import Arena
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.file_identity import FileIdentity, check_same_file, file_identity
 from pydmed_dali.slide.protocol import Slide
-from pydmed_dali.slide.view import View, choose_view
+from pydmed_dali.slide.view import View
 
 _OURS = (
     SlideNotFoundError,
@@ -55,6 +58,7 @@ _POISON = "PYDMED_DALI_POISON"
 """Environment variable that has a slot filled with a colour before a chunk is read into it, so that
 a crop of pixels which were not read shows it, and not a former chunk."""
 _POISON_COLOUR = (1, 254, 1)
+_POISON_CLASS = 254
 
 
 class Filler:
@@ -65,7 +69,9 @@ class Filler:
         self._open: OrderedDict[Path, Slide] = OrderedDict()
         self._files: dict[Path, FileIdentity | None] = {}
         loader.cache = cache = Cache(plan.cache)
-        self._finder = TissueFinder(plan.tissue, plan.placer.crop, cache) if plan.tissue else None
+        crop = plan.placer.crop
+        self._finder = TissueFinder(plan.tissue, crop, cache) if plan.tissue else None
+        self._annotations = AnnotationFinder(plan.annotated, crop) if plan.annotated else None
 
     def fill(self, job: Job) -> Answer:
         """Load the job's chunk, or say why not; raises nothing but what ends a process."""
@@ -73,10 +79,15 @@ class Filler:
         opened = False
         try:
             slide = self._slide(job.path)
-            view = choose_view(slide.facts, job.path, self._plan.level, self._plan.mpp)
+            view = self._plan.scale.view(slide.facts, job.path)
             tissue = self._finder.find(job.path, slide, view) if self._finder else None
+            annotated = (
+                self._annotations.find(job.path, slide.facts.dimensions, view)
+                if self._annotations
+                else None
+            )
             opened = True
-            placement, decoded, state = self._fill(job, slide, view, tissue)
+            placement, decoded, state = self._fill(job, slide, view, tissue, annotated)
             # Afterwards, so that a file which changes while it is read is noticed too.
             check_same_file(job.path, self._files[job.path])
         except Exception as error:
@@ -93,6 +104,7 @@ class Filler:
             file=self._files[job.path],
             tissue=tissue.share if tissue else None,
             state=state,
+            assumed_mpp=self._plan.scale.assumes_mpp(slide.facts),
         )
 
     def close(self) -> None:
@@ -101,11 +113,20 @@ class Filler:
             self._forget(next(iter(self._open)))
 
     def _fill(
-        self, job: Job, slide: Slide, view: View, tissue: Tissue | None
+        self,
+        job: Job,
+        slide: Slide,
+        view: View,
+        tissue: Tissue | None,
+        annotated: AnnotatedView | None,
     ) -> tuple[Placement, int, str | None]:
         """Write the chunk's crops and pixels; its placement, pixels decoded, a policy's state."""
         placer, slot = self._plan.placer, self._arena.chunk(job.slot)
-        eligible = tissue.eligible if tissue else None
+        eligible: Eligible | Runs | None = tissue.eligible if tissue else None
+        if annotated:
+            eligible = annotated.places(
+                job.candidate.class_number, tissue.eligible if tissue else None
+            )
         visit = Visit.of(job, placer, slide, view, eligible)
         placement, state = place_chunk(self._loader, visit, job)
         self._arena.map_pages(job.slot)
@@ -113,6 +134,8 @@ class Filler:
         table[:] = place_crops(self._loader, visit, placement, len(table))
         if _POISON in os.environ:
             slot[:] = _POISON_COLOUR
+        if annotated:
+            self._paint(job.slot, annotated, placement.origin, table)
         extent = _at_least(placement.size, placer.crop)
         out = slot[: extent.height, : extent.width]
         if view.level in slide.facts.shifted_levels:
@@ -125,6 +148,12 @@ class Filler:
             decoded = decoded_pixels(parts, cell, offset)
         self._loader.extract_bigchunk(slide, view, placement.origin, out, parts)
         return placement, round(decoded * view.scale[0] * view.scale[1]), state
+
+    def _paint(self, slot: int, annotated: AnnotatedView, origin: Point, crops: Positions) -> None:
+        mask = self._arena.mask(slot)
+        if _POISON in os.environ:
+            mask[:] = _POISON_CLASS
+        annotated.paint(mask, origin, crops)
 
     def _failed(self, job: Job, error: Exception, opened: bool) -> Failed:
         """The answer for what was raised, or for the changed file that was the reason of it."""

@@ -16,12 +16,14 @@ from pathlib import Path
 
 from pydmed_dali.errors import OwnCodeError, SlideError
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.loader.own_annotations import AnnotationPlan
 from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.loader.turns import Brief
 from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Candidate
 from pydmed_dali.ring.arena import Layout
 from pydmed_dali.slide.file_identity import FileIdentity
+from pydmed_dali.slide.scale import Scale
 
 _LONGEST = 1 << 16
 _LONGEST_TRACEBACK = 4096
@@ -36,14 +38,14 @@ class ReadPlan:
     """The arena's shape."""
     placer: Placer
     """Where chunks and crops lie."""
-    level: int | None
-    """The level to read, or None."""
-    mpp: float | None
-    """The resolution to read, in micrometres per pixel, or None."""
+    scale: Scale
+    """The resolution to read."""
     tissue: TissuePlan | None
     """How much tissue crops must have; None draws from the whole slide."""
     cache: Path | None
     """The folder where what is found out of slides is kept; None keeps nothing."""
+    annotated: AnnotationPlan | None = None
+    """Annotations, for masks and for crops drawn by class; None for neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,8 @@ class Loaded:
     """Part of the slide that is tissue, 0 to 1; None where that was not asked for."""
     state: str | None = None
     """The patient's state, as JSON, where a chunk policy was asked."""
+    assumed_mpp: bool = False
+    """Whether `mpp` follows from the source's default, because the file does not tell one."""
 
 
 @dataclass(frozen=True, slots=True)

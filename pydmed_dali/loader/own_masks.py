@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
-from pydmed_dali.dataset import Dataset, Record
+from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError
+from pydmed_dali.loader.beside import Beside, files_beside
 from pydmed_dali.loader.tissue import TissuePlan
 
-Masks = str | os.PathLike[str] | Callable[[Path], str | os.PathLike[str] | None]
+Masks = Beside
 """A folder, or a function from a slide's path to its mask's."""
 
 MASK_EXTENSIONS = (".png", ".tif", ".tiff", ".bmp")
@@ -46,12 +45,11 @@ def find_masks(dataset: Dataset, masks: Masks) -> dict[Path, Path]:
     """
     found: dict[Path, Path] = {}
     missing: list[str] = []
-    for record in dataset.slides:
-        mask = _asked(masks, record.path) if callable(masks) else _looked_up(Path(masks), record)
+    for slide, mask in files_beside(dataset, "masks", masks, MASK_EXTENSIONS).items():
         if mask is not None and mask.is_file():
-            found[record.path] = mask
+            found[slide] = mask
         elif mask is not None:
-            missing.append(f"{mask} for {record.path}")
+            missing.append(f"{mask} for {slide}")
     if missing:
         raise OptionError(
             f"masks: {len(missing)} of {len(dataset.slides)} slides have no mask; there is no "
@@ -59,25 +57,3 @@ def find_masks(dataset: Dataset, masks: Masks) -> dict[Path, Path]:
             + (", ..." if len(missing) > _SHOWN else "")
         )
     return found
-
-
-def _looked_up(folder: Path, record: Record) -> Path:
-    """The first that exists; else the name that was looked for first."""
-    if not folder.is_dir():
-        raise OptionError(f"masks={str(folder)!r} is no folder; give one, or a function")
-    place = folder.absolute() / record.relative
-    names = [
-        name
-        for ending in MASK_EXTENSIONS
-        for name in (place.with_suffix(ending), place.with_name(place.name + ending))
-        if name != record.path
-    ]
-    return next((name for name in names if name.is_file()), names[0])
-
-
-def _asked(function: Callable[[Path], str | os.PathLike[str] | None], slide: Path) -> Path | None:
-    try:
-        mask = function(slide)
-        return None if mask is None else Path(mask).absolute()
-    except Exception as error:
-        raise OptionError(f"masks({str(slide)!r}) raised {error!r}") from error

@@ -21,6 +21,7 @@ from pydmed_dali.loader.messages import Answer, Failed, Job, Loaded
 from pydmed_dali.loader.pool import Pool
 from pydmed_dali.loader.statistics import Tally
 from pydmed_dali.loader.turns import Turns
+from pydmed_dali.plan.classes import ClassSampler
 from pydmed_dali.plan.sampler import Candidate, Sampler
 from pydmed_dali.plan.window import Window
 from pydmed_dali.ring.arena import Layout
@@ -99,7 +100,7 @@ class Residents:
     def __init__(
         self,
         dataset: Dataset,
-        sampler: Sampler,
+        sampler: Sampler | ClassSampler,
         window: Window,
         visit_of: Callable[[int], int],
         ring: Ring,
@@ -121,6 +122,7 @@ class Residents:
         self._forgot = False
         self._end: int | None = None  # chunks from there on wait for what the loop may still say
         self._files: dict[int, FileIdentity | None] = {}
+        self._assumed: set[int] = set()
         self.bad_slides: dict[int, str] = {}
         """Slides that are not tried again, with the reason."""
         self.troubled_slides: dict[int, str] = {}
@@ -256,6 +258,8 @@ class Residents:
         self.tally.reads_per_slide[search.present.slide] += 1
         if loaded.tissue is not None:
             self.tally.tissue_shares[search.present.slide] = loaded.tissue
+        if loaded.assumed_mpp:
+            self._say_assumed(search.present.slide, loaded)
         self._on_ready(Resident(slot, search.visit, search.present, loaded))
         self._slots.publish(loaded.chunk)
         if self.turns is not None:
@@ -263,6 +267,20 @@ class Residents:
             following = self.turns.leave(patient, loaded.state, followed=not search.place)
             if following is not None:
                 self._submit_next(following, self._slots.slot(following))
+
+    def _say_assumed(self, slide: int, loaded: Loaded) -> None:
+        """Name a slide of which the resolution is only assumed, once."""
+        if slide in self._assumed:
+            return
+        self._assumed.add(slide)
+        assert loaded.mpp is not None
+        logger.warning(
+            "%s: the file does not tell its micrometres per pixel; by default_mpp=%g its crops are "
+            "taken to have %.4g",
+            self._dataset.slides[slide].path,
+            loaded.mpp[0] / loaded.downsample[0],
+            loaded.mpp[0],
+        )
 
     def _pass_over(self, failed: Failed) -> None:
         """A chunk could not be read: note it, say so once a slide, go to the next candidate."""

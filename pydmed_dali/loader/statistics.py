@@ -6,6 +6,19 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class ClassShare(NamedTuple):
+    """How often a class comes."""
+
+    requested: float
+    """Its part of the crops, 0 to 1, as asked for."""
+    realised: float
+    """Its part of the crops so far; 0 before the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,8 @@ class Stats:
     """Slides that could not be read, wholly or in places, with the first reason."""
     worker_deaths: int
     """Loader processes that had to be replaced."""
+    class_shares: dict[str, ClassShare] = field(default_factory=dict)
+    """By the name of each class, and of the rest; empty where crops are not drawn by class."""
 
     @property
     def starved_fraction(self) -> float:
@@ -68,6 +83,7 @@ class Tally:
     slides_in_batches: int = 0
     reads_per_slide: Counter[int] = field(default_factory=Counter)
     tissue_shares: dict[int, float] = field(default_factory=dict)
+    crops_per_class: Counter[int] = field(default_factory=Counter)
 
     def count_batch(self, crops: int, slides: int, waited: float) -> None:
         """A batch was put together; `waited` seconds of that its chunks were awaited."""
@@ -79,3 +95,8 @@ class Tally:
             self.startup_seconds = waited
         else:
             self.starved_seconds += waited
+
+    def count_classes(self, classes: NDArray[np.int64]) -> None:
+        """Crops of these classes went into a batch; -1 is none, and not counted."""
+        if len(classes) and classes[0] >= 0:
+            self.crops_per_class.update(dict(enumerate(np.bincount(classes).tolist())))

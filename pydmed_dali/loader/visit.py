@@ -12,6 +12,7 @@ from pydmed_dali.loader.turns import Brief
 from pydmed_dali.plan.eligible import Eligible
 from pydmed_dali.plan.placement import Placement, Placer, Positions
 from pydmed_dali.plan.random import Stream, mix
+from pydmed_dali.plan.runs import Runs
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.view import View
 
@@ -50,7 +51,7 @@ class Visit:
         placer: Placer,
         slide: Slide,
         view: View,
-        eligible: Eligible | None,
+        eligible: Eligible | Runs | None,
     ) -> Visit:
         """The visit of a job; `eligible` as in `Placer.place`."""
         seed = int(mix(placer.seed, Stream.OWN_CODE, job.visit, job.candidate.attempt)[0])
@@ -82,7 +83,7 @@ class Visit:
 
     def places(self, origin: Point) -> int:
         """In how many places of a BigChunk at `origin` a crop may start: with `min_tissue`, those
-        with enough tissue.
+        with enough tissue; where crops are drawn by class, those of this visit's class.
         """
         placement = self.placement(origin)
         return placement.cell.area if placement.places is None else placement.places.count
@@ -109,5 +110,5 @@ class _Plan:
 
     job: Job
     placer: Placer
-    eligible: Eligible | None
+    eligible: Eligible | Runs | None
     planned: Placement

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.plan.eligible import Eligible, Places
 from pydmed_dali.plan.random import Stream, uniform
+from pydmed_dali.plan.runs import Runs
 from pydmed_dali.plan.sampler import Candidate
 
 Positions = NDArray[np.int32]
@@ -29,7 +30,7 @@ class Placement:
     slide is smaller than a crop."""
     cell: Size
     """Crops start in the first `cell` pixels of the chunk, each place as likely as any other."""
-    places: Places | None = None
+    places: Places | Runs | None = None
     """Where in the cell crops may start; None for everywhere."""
 
 
@@ -58,7 +59,7 @@ class Placer:
         tile: Size,
         candidate: Candidate,
         visit: int,
-        eligible: Eligible | None = None,
+        eligible: Eligible | Runs | None = None,
     ) -> Placement:
         """The chunk of a visit on a slide of `extent` with tiles of `tile` (both view pixels).
 
@@ -83,7 +84,7 @@ class Placer:
             places=None if eligible is None else eligible.places_in(Point(x, y), cell),
         )
 
-    def at(self, extent: Size, origin: Point, eligible: Eligible | None = None) -> Placement:
+    def at(self, extent: Size, origin: Point, eligible: Eligible | Runs | None = None) -> Placement:
         """The chunk at a place of somebody's own choice; its crops start anywhere in it."""
         size = Size(
             min(self.chunk.width, extent.width - origin.x),

@@ -94,13 +94,13 @@ class Quotas:
         """
         self.begin = account.first
         """The first visit."""
-        self.begin_weights = account.weights
+        self.base = account
+        """From which on the passes follow: at first that of `begin`."""
         self.changes: dict[int, Floats] = {}
         """New weights of all units, by the visit from which on they count, in that order."""
         self._groups, self._strata = groups, strata
         self._seed, self._world_size = seed, world_size
         self._length = sum(group.visits for group in groups)
-        self._base = account
         self._go_back()
 
     def at(self, visit: int) -> tuple[int, int]:
@@ -120,8 +120,8 @@ class Quotas:
         return self._accounts[self._place(visit)]
 
     def _go_back(self) -> None:
-        self._accounts = [self._base]
-        self._orders = [self._order(self._base)]
+        self._accounts = [self.base]
+        self._orders = [self._order(self.base)]
 
     def _place(self, visit: int) -> int:
         """Where the pass of a visit is among those that are kept."""
@@ -137,7 +137,7 @@ class Quotas:
         for change in past:
             del self.changes[change]
         if past:
-            self._base = self._accounts[0]
+            self.base = self._accounts[0]
 
     def _end(self, account: Account) -> int:
         """The visit with which the next pass begins."""

@@ -25,6 +25,7 @@ class Stream(IntEnum):
     SUBSTITUTES = 7
     QUOTAS = 8
     OWN_CODE = 9
+    CLASSES = 12
 
 
 def mix(*key: int | NDArray[np.integer]) -> Words:

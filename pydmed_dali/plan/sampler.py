@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ class Candidate(NamedTuple):
     """How often the plan visited this slide before: walks over its area."""
     attempt: int
     """0 for the plan itself; above, the location is drawn anew for every attempt."""
+    class_number: int = -1
+    """The class of annotation that crops are drawn from, 0 for the rest; -1 for any place."""
 
 
 class Sampler:
@@ -83,21 +86,16 @@ class Sampler:
         """Visits of one pass over all ranks."""
         return sum(self._quotas)
 
-    @property
-    def last_change(self) -> int:
-        """The visit from which on the latest weights count; -1 where there are none."""
-        if self._weighted is None:
-            return -1
-        return max([self._weighted.begin, *self._weighted.changes])
-
     def set_weights(self, visit: int, weights: Sequence[float]) -> None:
         """Share the visits from `visit` on by these weights, one for each patient.
 
-        Before any visit from there on is asked for, and not before `last_change`.
+        Before any visit from there on is asked for, and not before an earlier change.
         """
         of_units = np.asarray(weights, np.float64)[self._patient_of]
-        if self._weighted is None or visit == self._weighted.begin:
+        if self._weighted is None:
             self._weighted = self._quotas_from(self._account(visit, of_units))
+        elif visit == self._weighted.begin:
+            self._weighted = self._quotas_from(replace(self._weighted.base, weights=of_units))
         else:
             self._weighted.changes[visit] = of_units
 
@@ -105,7 +103,7 @@ class Sampler:
         """What a run that goes on with `visit` must know of weights, in plain values."""
         if self._weighted is None:
             return None
-        changes = {self._weighted.begin: self._weighted.begin_weights, **self._weighted.changes}
+        changes = {self._weighted.begin: self._weighted.base.weights, **self._weighted.changes}
         account = self._weighted.account(visit) if visit >= self._weighted.begin else None
         first = -1 if account is None else account.first
         return {

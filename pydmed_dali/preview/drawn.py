@@ -18,8 +18,9 @@ from pydmed_dali.plan.placement import Placement, Placer, Positions
 from pydmed_dali.plan.sampler import Candidate, Sampler
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.protocol import Pixels, Slide
+from pydmed_dali.slide.scale import Scale
 from pydmed_dali.slide.tissue_mask import TissueMask, overview
-from pydmed_dali.slide.view import View, choose_view
+from pydmed_dali.slide.view import View
 
 _LONGEST = 1600  # of the slide's picture, in pixels
 
@@ -43,6 +44,13 @@ class Wishes:
     """SmallChunks of each BigChunk of which the places are shown."""
     shown: int
     """Of these, how many are shown themselves."""
+    magnification: float | None = None
+    default_mpp: float | None = None
+
+    @property
+    def scale(self) -> Scale:
+        """At which resolution slides are read."""
+        return Scale(self.level, self.mpp, self.magnification, self.default_mpp)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +112,7 @@ def draw_slide(
     """What these visits draw from the slide at `path`. Raises `SlideError`, as its reader does."""
     slide = BigChunkLoader().open_slide(path)
     try:
-        view = choose_view(slide.facts, path, wishes.level, wishes.mpp)
+        view = wishes.scale.view(slide.facts, path)
         placer = Placer(wishes.seed, wishes.chunk, wishes.crop)
         mask, eligible, share = _eligible(path, slide, view, wishes)
         chunks: list[DrawnChunk] = []

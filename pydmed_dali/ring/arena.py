@@ -1,8 +1,9 @@
 """The host arena: one anonymous shared memory that every process of a source maps.
 
 Layout, in this order: the slots, each one chunk (height, width, 3) uint8, back to back; pad rows,
-which fill a DALI batch up to its length; and, from the next page on, each slot's table of crop
-positions, (R, 2) int32 (y, x).
+which fill a DALI batch up to its length; where there are annotations, from the next page on, a mask
+of each slot, (height, width) uint8, and pad rows of masks; and, from the next page on, each slot's
+table of crop positions, (R, 2) int32 (y, x).
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Layout:
     """Rows of pixels behind the slots."""
     crops: int
     """R: rows of a slot's table of crop positions."""
+    has_masks: bool = False
+    """Whether each slot has a mask beside its pixels."""
 
     @property
     def chunk_bytes(self) -> int:
@@ -47,9 +50,26 @@ class Layout:
         return self.chunk.area * _CHANNELS
 
     @property
+    def masks_offset(self) -> int:
+        """Where the masks begin: the first page border behind the pixels."""
+        return _page_border(self.pixel_bytes)
+
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes up to the end of what DALI sees: pixels, and masks where there are any."""
+        if not self.has_masks:
+            return self.pixel_bytes
+        return self.masks_offset + self.pixel_bytes // _CHANNELS
+
+    @property
     def tables_offset(self) -> int:
-        """Where the tables begin: the first page border behind the pixels."""
-        return -(-self.pixel_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        """Where the tables begin: the first page border behind pixels and masks."""
+        return _page_border(self.ring_bytes)
+
+    @property
+    def planes(self) -> list[tuple[int, int]]:
+        """(where it begins, in bytes; its channels) of the pixels, and of the masks if any."""
+        return [(0, _CHANNELS), *([(self.masks_offset, 1)] if self.has_masks else [])]
 
     def images(self, slots_per_image: int) -> list[tuple[int, int]]:
         """(where it begins, in bytes; its rows) of each image that DALI sees, `chunk.width` wide.
@@ -63,6 +83,13 @@ class Layout:
         ] + [1] * self.pads
         ends = np.cumsum([0, *rows]) * self.row_bytes
         return list(zip(ends[:-1].tolist(), rows, strict=True))
+
+    def mask_images(self, slots_per_image: int) -> list[tuple[int, int]]:
+        """As `images`, of the masks."""
+        return [
+            (self.masks_offset + start // _CHANNELS, rows)
+            for start, rows in self.images(slots_per_image)
+        ]
 
     @property
     def row_bytes(self) -> int:
@@ -128,6 +155,22 @@ class Arena:
         """The images that DALI sees, each (height, width, 3); see `Layout.images`."""
         return [self._rows(*image) for image in self.layout.images(slots_per_image)]
 
+    def mask(self, slot: int) -> Pixels:
+        """The mask of a slot, (height, width)."""
+        chunk = self.layout.chunk
+        start = self.layout.masks_offset + slot * chunk.area
+        return self.memory[start : start + chunk.area].reshape(chunk.height, chunk.width)
+
+    def masks(self, slots_per_image: int) -> list[Pixels]:
+        """The masks of the images that DALI sees, each (height, width, 1), or none at all."""
+        layout = self.layout
+        if not layout.has_masks:
+            return []
+        return [
+            self.memory[start : start + rows * layout.chunk.width].reshape(rows, -1, 1)
+            for start, rows in layout.mask_images(slots_per_image)
+        ]
+
     def _rows(self, start: int, rows: int) -> Pixels:
         pixels = self.memory[start : start + rows * self.layout.row_bytes]
         return pixels.reshape(rows, self.layout.chunk.width, _CHANNELS)
@@ -161,12 +204,18 @@ class SharedArena:
     @property
     def untouched_bytes(self) -> int:
         """Bytes promised to slots that were never filled: not yet missing from free memory."""
-        return (self.layout.slots - len(self._filled)) * self.layout.chunk_bytes
+        per_slot = self.layout.chunk_bytes + self.layout.has_masks * self.layout.chunk.area
+        return (self.layout.slots - len(self._filled)) * per_slot
 
     def close(self) -> None:
         """Let go of the memory; it is freed once every mapping and DALI's views of it are gone."""
         self._finalizer()
         self._live.discard(self)
+
+
+def _page_border(offset: int) -> int:
+    """The first border of a page from `offset` on."""
+    return -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 def _refuse_overrun(layout: Layout, promised: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ class View:
     tile: Size
     """The file's storage cell in view pixels; 1x1 where it is unknown or the level is resampled."""
     mpp: tuple[float, float] | None
-    """Micrometres per view pixel (x, y): the effective one. None where the file does not tell."""
+    """Micrometres per view pixel (x, y): the effective one. None where it is not known."""
 
     @property
     def is_level(self) -> bool:
@@ -63,19 +63,32 @@ def choose_view(facts: SlideFacts, path: Path, level: int | None, mpp: float | N
     if facts.mpp is None:
         raise SlideScaleError(
             f"{path}: mpp={mpp} was asked for, but the file does not tell its micrometres per "
-            f"pixel; ask for level=0..{len(facts.level_downsamples) - 1} instead"
+            f"pixel; give default_mpp, or ask for level=0..{len(facts.level_downsamples) - 1} "
+            "instead"
         )
     finest = math.sqrt(facts.mpp[0] * facts.mpp[1])
+    has = f"{finest:.4g} micrometres per pixel; ask for mpp >= {finest:.4g}"
+    view = view_at(facts, path, (mpp / facts.mpp[0], mpp / facts.mpp[1]), f"mpp={mpp}", has)
+    return view if view.is_level else replace(view, mpp=(mpp, mpp))
+
+
+def view_at(
+    facts: SlideFacts, path: Path, target: tuple[float, float], asked: str, has: str
+) -> View:
+    """The view with about `target` level-0 pixels per pixel (x, y): a level within 5% (of the
+    geometric mean) as it is, otherwise the nearest finer level resampled.
+
+    `asked` and `has` word the error where the slide is not so fine: what was asked for, and what
+    the finest level has. Raises `SlideScaleError`.
+    """
+    step = math.sqrt(target[0] * target[1])
     for number, downsample in enumerate(facts.level_downsamples):
-        if abs(finest * downsample / mpp - 1) <= MPP_TOLERANCE:
+        if abs(downsample / step - 1) <= MPP_TOLERANCE:
             return _level_view(facts, path, number)
-    if finest > mpp:
-        raise SlideScaleError(
-            f"{path}: mpp={mpp} was asked for, but the finest level has {finest:.4g} micrometres "
-            f"per pixel; ask for mpp >= {finest:.4g}"
-        )
-    finer = max(n for n, d in enumerate(facts.level_downsamples) if finest * d < mpp)
-    return _resampled_view(facts, path, finer, mpp)
+    if step < 1:
+        raise SlideScaleError(f"{path}: {asked} was asked for, but the finest level has {has}")
+    finer = max(n for n, d in enumerate(facts.level_downsamples) if d < step)
+    return _resampled_view(facts, path, finer, target, asked)
 
 
 def read_view(
@@ -131,23 +144,25 @@ def _level_view(facts: SlideFacts, path: Path, level: int) -> View:
     )
 
 
-def _resampled_view(facts: SlideFacts, path: Path, level: int, mpp: float) -> View:
-    assert facts.mpp is not None
+def _resampled_view(
+    facts: SlideFacts, path: Path, level: int, target: tuple[float, float], asked: str
+) -> View:
     downsample = facts.level_downsamples[level]
-    scale = (mpp / (facts.mpp[0] * downsample), mpp / (facts.mpp[1] * downsample))
+    scale = (target[0] / downsample, target[1] / downsample)
     if max(scale) > _MOST_SCALE:
         raise SlideScaleError(
-            f"{path}: mpp={mpp} was asked for, {max(scale):,.0f} times coarser than the level that "
+            f"{path}: {asked} was asked for, {max(scale):,.0f} times coarser than the level that "
             f"would be resampled; at most {_MOST_SCALE} times is: is the file's mpp right?"
         )
     size = facts.level_dimensions[level]
+    mpp = None if facts.mpp is None else (facts.mpp[0] * target[0], facts.mpp[1] * target[1])
     return View(
         level=level,
         scale=scale,
         dimensions=Size(max(int(size.width / scale[0]), 1), max(int(size.height / scale[1]), 1)),
-        downsample=(downsample * scale[0], downsample * scale[1]),
+        downsample=target,
         tile=Size(1, 1),
-        mpp=(mpp, mpp),
+        mpp=mpp,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pydmed_dali.plan.classes import ClassSampler
 from pydmed_dali.plan.sampler import Sampler
 from tests.property.test_sampler import dataset_of, label_lists, planned
 
@@ -133,6 +134,44 @@ def test_changes_leave_nobody_behind(
     assert len({(c.slide, c.turn) for c in chosen}) == len(chosen)
     if sampler._weighted is not None:
         assert (abs(sampler._weighted.account(499).owed) < 3).all()
+
+
+def by_class(seed: int, world_size: int) -> ClassSampler:
+    slides = [range(12), [0, 1, 2, 6], [3, 10]]
+    return ClassSampler(
+        dataset_of(list("aaabbc"), 2), [0.5, 0.4, 0.1], slides, seed, 0, world_size, "patient"
+    )
+
+
+@settings(max_examples=40)
+@given(changes_of_weights, st.integers(0, 1000), st.integers(1, 3), st.integers(0, 150))
+def test_a_plan_by_class_goes_on_from_its_state_at_any_visit(
+    steps: list[tuple[int, list[float]]], seed: int, world_size: int, place: int
+) -> None:
+    """Changes that fall between two visits of a class, too."""
+    whole = by_class(seed, world_size)
+    plain = by_class(seed, world_size)
+    visit = 0
+    for step, weights in steps:
+        visit += step * world_size
+        whole.set_weights(visit, weights)
+    place -= place % world_size
+    first = steps[0][0] * world_size if steps else 200
+    expected = [next(whole.candidates(v)) for v in range(0, 200)]
+    assert expected[:first] == [next(plain.candidates(v)) for v in range(0, min(first, 200))]
+    resumed = by_class(seed, world_size)
+    resumed.restore_weights(whole.weights_state(place))
+    assert [next(resumed.candidates(v)) for v in range(place, 200)] == expected[place:]
+
+
+def test_weights_count_within_each_class() -> None:
+    """Of the class 1 three patients have slides: the first two, and the fourth."""
+    sampler = by_class(0, 1)
+    sampler.set_weights(0, [8.0, 1.0, 5.0, 1.0, 5.0, 5.0])
+    chosen = [next(sampler.candidates(v)) for v in range(1000)]
+    counts = Counter(c.patient for c in chosen if c.class_number == 1)
+    expected = np.array([0.8, 0.1, 0, 0.1, 0, 0]) * 400
+    assert (abs(np.array([counts[p] for p in range(6)]) - expected) < 2).all()
 
 
 def test_a_patient_of_a_hundredth_of_the_weight_is_visited_a_hundredth_as_often() -> None:

@@ -77,8 +77,18 @@ def test_inspect_tells_what_a_slide_says_of_itself(slides: Path) -> None:
         "reader_reason": "its tiles are coded as ADOBE_DEFLATE in RGB",
         "dimensions": [600, 500],
         "levels": [
-            {"dimensions": [600, 500], "downsample": 1.0, "tile": [256, 256]},
-            {"dimensions": [300, 250], "downsample": 2.0, "tile": [256, 256]},
+            {
+                "dimensions": [600, 500],
+                "downsample": 1.0,
+                "tile": [256, 256],
+                "magnification": pytest.approx(40, rel=1e-3),
+            },
+            {
+                "dimensions": [300, 250],
+                "downsample": 2.0,
+                "tile": [256, 256],
+                "magnification": pytest.approx(20, rel=1e-3),
+            },
         ],
         "mpp": pytest.approx([0.25, 0.25], rel=1e-3),
         "objective_power": None,
@@ -107,8 +117,9 @@ def test_inspect_prints_a_table_a_slide(slides: Path) -> None:
     result = CliRunner().invoke(app, ["inspect", str(slides)])
     assert result.exit_code == 0
     for words in (
-        "600x500, downsample 1",
-        "300x250, downsample 2",
+        "600x500, downsample 1, 40x",
+        "300x250, downsample 2, 20x",
+        "unknown, 40x by the convention of 10 / mpp",
         "0.25 x 0.25",
         "generic-tiff",
         "of the slide",

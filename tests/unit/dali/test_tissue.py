@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from shapely import box
 
 from pydmed_dali import (
     BigChunkSource,
@@ -25,6 +26,7 @@ from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.slide.tissue_mask import TissueMask, compute_mask
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from tests.drawings import write_geojson
 from tests.support import NAMES, first, sum_up, take, write_picture
 
 RUN: dict[str, Any] = {
@@ -259,3 +261,21 @@ def test_a_source_by_resolution_keeps_the_promise_too(tissues: Dataset) -> None:
         own = rows[rows[:, Info.SLIDE] == slide]
         # places are rounded to level-0 pixels, which can move an edge by one in 205
         assert _shares(mask, own).min() >= 0.9 - 2 / 205
+
+
+def test_crops_of_a_class_have_their_centre_in_it_and_enough_tissue(
+    tissues: Dataset, tmp_path: Path
+) -> None:
+    drawing = [("left", box(0.3, 0.3, 1000.7, 1536)), ("right", box(1000.7, 0.3, 1800.6, 900.2))]
+    for record in tissues.slides:
+        write_geojson(tmp_path / f"{record.path.stem}.geojson", drawing)
+    with BigChunkSource(
+        tissues, **RUN, min_tissue=0.9, annotations=tmp_path, classes={"left": 0.4, "right": 0.4}
+    ) as source:
+        rows = sum_up(take(source, 12))["info"]
+    x, y = rows[:, Info.X] + 64, rows[:, Info.Y] + 64
+    expected = np.where(x < 1000.7, 1, np.where((x < 1800.6) & (y < 900.2), 2, 0))
+    np.testing.assert_array_equal(rows[:, Info.CLASS], expected)
+    assert set(expected.tolist()) == {0, 1, 2}
+    for slide, mask in enumerate(_masks(tissues)):
+        assert _shares(mask, rows[rows[:, Info.SLIDE] == slide]).min() >= 0.9

@@ -1,0 +1,117 @@
+"""A source that runs: what a training loop tells it, and the state that is saved of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pydmed_dali.dali.engine import Engine
+from pydmed_dali.dali.info import Info, to_numpy
+from pydmed_dali.dali.options import Options
+from pydmed_dali.dali.state import check_state, make_state
+from pydmed_dali.dali.told import Told
+from pydmed_dali.dataset import Dataset
+from pydmed_dali.errors import SourceClosedError, SourceError, StateError
+
+
+class RunningSource:
+    """The part of `BigChunkSource` that a training loop uses beside its batches."""
+
+    options: Options
+    dataset: Dataset
+    _engine: Engine
+    _told: Told
+    _failure: BaseException | None = None
+    _closed = False
+
+    def state_dict(self, after: ArrayLike | None = None) -> dict[str, Any]:
+        """The place behind the last batch that the training loop has: plain values only.
+
+        `after` is that batch's `info`: DALI runs some batches ahead of the loop, so the source by
+        itself does not know. Without `after`, the source must not have been asked for a batch yet.
+        Raises `StateError` for a batch that is too long ago.
+
+        What the pipeline's random operators draw next is DALI's, and `SmallChunkIterator`'s state
+        holds both. With DALI's own iterator, take its checkpoint too, right behind the batch,
+
+            saved = source.state_dict(after=batch["info"]), iterator.checkpoints()[0]
+
+        and give it to the new pipeline: `classification(source, checkpoint=saved[1])`, after
+        `source.load_state_dict(saved[0])`. A checkpoint is bytes, which DALI reads as protobuf.
+        """
+        if after is not None:
+            batch = int(np.atleast_2d(to_numpy(after))[-1, Info.BATCH])
+            return self.state_after(batch + 1)
+        if self._engine.dealer.has_begun:
+            raise StateError(
+                "state_dict needs the info of the last batch that you have used: "
+                'state_dict(after=batch["info"]), or take SmallChunkIterator.state_dict()'
+            )
+        return self.state_after(self.position)
+
+    def state_after(self, batches: int) -> dict[str, Any]:
+        """The place behind the first `batches` batches, of the present run in a finite source."""
+        places = self._engine.dealer.places_from(batches)
+        skipped = self._engine.residents.bad_slides
+        told = self._told.state(batches)
+        return make_state(self.options, self.dataset, batches, places, skipped, told)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue a saved run: the next batch is the one behind the saved place.
+
+        Before the first batch is asked for (a plain DALIGenericIterator asks when it is made).
+        `num_workers`, `prefetch_depth`, `on_error`, `read_timeout`, `cache_dir`, `device`,
+        `residency` and `gpu_memory_share` may differ from the saved run's. Raises `StateError`, and
+        changes nothing, where anything else does, saying what, and where the state is damaged.
+        """
+        if self._engine.dealer.has_begun:
+            raise StateError(
+                "load_state_dict must come before the first batch is asked for: make a new source, "
+                "load the state, then make its pipeline and iterator"
+            )
+        check_state(state, self.options, self.dataset)
+        self._told.check(state["told"])
+        self._told.restore(state["told"])
+        self._engine.residents.restore(state["places"], state["skipped_slides"])
+        self._engine.dealer.begin_at(state["batches"])
+
+    def set_weights(self, weights: Mapping[str, float], *, after: ArrayLike) -> None:
+        """Share visits by new `weights`, as given to the constructor, soon `after` a batch.
+
+        `after` is the `info` of the last batch that the training loop has. The weights act from the
+        BigChunk on that lies a fixed number ahead of it (see docs/own_code.md), and a saved state
+        holds them. With several ranks, call it on all of them after the same batch with the same
+        weights. Raises `OptionError` for weights that cannot be, `SourceError` for a finite source.
+        """
+        self.refuse_if_over()
+        self._told.set_weights(weights, after)
+
+    def send(self, patient: str, message: Any, *, after: ArrayLike) -> None:
+        """Send a message, of JSON's kinds, to one of the next visits of the patient of this id.
+
+        A loader with a `place_chunk` of its own finds it in `Visit.messages`, at the patient's
+        first BigChunk that lies at least a fixed number ahead of the batch `after`: as
+        `set_weights`. Each rank has visits, and messages, of its own.
+        """
+        self.refuse_if_over()
+        self._told.send(patient, message, after)
+
+    @property
+    def position(self) -> int:
+        """Number of the batch that DALI asks for next: ahead of what a training loop has."""
+        return self._engine.window.place(self._engine.dealer.call)[1]
+
+    def refuse_if_over(self) -> None:
+        """Raise what ended the source: that it was closed, or its first failure, again."""
+        if self._closed:
+            raise SourceClosedError("the source was closed; make a new one to go on")
+        if isinstance(self._failure, Exception):
+            raise self._failure
+        if self._failure is not None:
+            raise SourceError(
+                f"the source was interrupted ({self._failure!r}) while a batch was put together; "
+                "make a new one, and load_state_dict to continue"
+            )

@@ -1,0 +1,154 @@
+"""Annotations where chunks are read: the places of each class, and the chunk's mask."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from pydmed_dali.annotation.annotation import Annotations
+from pydmed_dali.annotation.reader import read_annotations
+from pydmed_dali.annotation.spans import Floats, Mask, Spans, find_spans
+from pydmed_dali.errors import AnnotationError, SlideMaskError
+from pydmed_dali.geometry import Point, Size
+from pydmed_dali.loader.own_annotations import AnnotationPlan, digest_of
+from pydmed_dali.plan.eligible import Eligible
+from pydmed_dali.plan.parts import crops_box
+from pydmed_dali.plan.placement import Positions
+from pydmed_dali.plan.runs import Runs
+from pydmed_dali.slide.view import View
+
+_MOST_KNOWN = 4  # slides of which a process holds annotations: the runs of one can have 100 MB
+
+
+class AnnotationFinder:
+    """Reads the annotations of slides, one after the other; of the last few it keeps them."""
+
+    def __init__(self, plan: AnnotationPlan, crop: Size) -> None:
+        self._plan, self._crop = plan, crop
+        self._known: OrderedDict[Path, AnnotatedView] = OrderedDict()
+
+    def find(self, path: Path, dimensions: Size, view: View) -> AnnotatedView:
+        """What is drawn on the slide at `path`, of `dimensions` level-0 pixels.
+
+        Raises `SlideMaskError` where its annotation file cannot be used, is another than when the
+        source was made, or is that of another slide.
+        """
+        known = self._known.pop(path, None)
+        if known is None:
+            known = AnnotatedView(path, self._read(path, dimensions), self._plan, view, self._crop)
+        self._known[path] = known
+        while len(self._known) > _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+        return known
+
+    def _read(self, slide: Path, dimensions: Size) -> Annotations | None:
+        file = self._plan.files.get(slide)
+        if file is None:
+            return None
+        try:
+            with _without_warnings():
+                annotations = read_annotations(file.path)
+                annotations.check_against(dimensions)
+            digest = digest_of(file.path)
+        except (AnnotationError, OSError) as error:
+            raise SlideMaskError(f"{slide}: its annotations cannot be used: {error}") from error
+        if digest != file.digest:
+            raise SlideMaskError(
+                f"{slide}: its annotation file {file.path} was changed since the source was made; "
+                "make the source anew"
+            )
+        return annotations
+
+
+class AnnotatedView:
+    """What is drawn on one slide, in the pixels of a view of it."""
+
+    def __init__(
+        self,
+        path: Path,
+        annotations: Annotations | None,
+        plan: AnnotationPlan,
+        view: View,
+        crop: Size,
+    ) -> None:
+        self._path, self._annotations, self._plan = path, annotations, plan
+        self._view, self._crop = view, crop
+        self._centres: Spans | None = None  # the classes of the centres of crops at all places
+        self._runs: dict[int, Runs] = {}
+
+    def places(self, number: int, eligible: Eligible | None) -> Eligible | Runs | None:
+        """The places of crops whose centre lies in a class, and which are `eligible`.
+
+        The centre is the crop's pixel (height // 2, width // 2). `number` is a class, 0 for the
+        rest, or -1 for anywhere; None stands for every place of the slide. Raises `SlideMaskError`
+        where there is none.
+        """
+        if number < 0 or (number == 0 and self._annotations is None):
+            return eligible
+        if number not in self._runs:
+            self._runs[number] = self._find_runs(number, eligible)
+        if not self._runs[number].count:
+            raise self._nowhere(number, eligible)
+        return self._runs[number]
+
+    def paint(self, mask: Mask, origin: Point, crops: Positions) -> None:
+        """Write the classes of a chunk's pixels to `mask`, (height, width), where crops touch it.
+
+        `origin` is the chunk's top left corner, in view pixels.
+        """
+        box = crops_box(crops, self._crop)
+        out = mask[box.slices]
+        if self._annotations is None:
+            out[:] = 0
+            return
+        xs, ys = self._points(Point(origin.x + box.location.x, origin.y + box.location.y), box.size)
+        out[:] = find_spans(self._annotations, self._plan.classes, xs, ys).to_mask()
+
+    def _find_runs(self, number: int, eligible: Eligible | None) -> Runs:
+        if self._annotations is None:
+            return Runs.none()
+        if self._centres is None:
+            extent, crop = self._view.dimensions, self._crop
+            wide, high = extent.width - crop.width + 1, extent.height - crop.height + 1
+            xs, ys = self._points(
+                Point(crop.width // 2, crop.height // 2), Size(max(wide, 1), max(high, 1))
+            )
+            self._centres = find_spans(self._annotations, self._plan.classes, xs, ys)
+        runs = Runs.of(*self._centres.of_class(number))
+        return runs if eligible is None else runs.within(eligible)
+
+    def _points(self, origin: Point, size: Size) -> tuple[Floats, Floats]:
+        """The middles of view pixels from `origin` on, in level-0 pixels."""
+        xs = np.arange(origin.x, origin.x + size.width, dtype=np.float64)
+        ys = np.arange(origin.y, origin.y + size.height, dtype=np.float64)
+        step_x, step_y = self._view.downsample
+        return (xs + 0.5) * step_x, (ys + 0.5) * step_y
+
+    def _nowhere(self, number: int, eligible: Eligible | None) -> SlideMaskError:
+        file = self._plan.files.get(self._path)
+        return SlideMaskError(
+            f"{self._path}: no crop of {self._crop} has its centre in the class "
+            f"{self._plan.name_of(number)!r}"
+            + ("" if eligible is None else " and enough tissue for min_tissue")
+            + (f", by {file.path}" if file else "")
+        )
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """What a file's polygons are warned of for is said once, when the source is made."""
+    logger = logging.getLogger("pydmed_dali.annotation")
+    logger.addFilter(_drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_drop)
+
+
+def _drop(_: logging.LogRecord) -> bool:
+    return False
