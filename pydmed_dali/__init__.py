@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pydmed_dali.errors import PydmedError
     from pydmed_dali.geometry import Point, Size
     from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+    from pydmed_dali.loader.prepare import prepare
     from pydmed_dali.loader.report import Report
     from pydmed_dali.loader.statistics import Stats
     from pydmed_dali.loader.visit import Visit
@@ -49,6 +50,7 @@ _HOMES = {
     "Visit": "loader.visit",
     "classes_at": "annotation.mask",
     "pipeline_def": "dali.pipeline",
+    "prepare": "loader.prepare",
     "rasterize": "annotation.mask",
     "read_annotations": "annotation.reader",
     "require_classes": "annotation.annotation",
@@ -76,6 +78,7 @@ __all__ = [
     "Visit",
     "classes_at",
     "pipeline_def",
+    "prepare",
     "rasterize",
     "read_annotations",
     "require_classes",

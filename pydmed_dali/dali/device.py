@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from typing import Literal
 
 from nvidia.dali import backend_impl
 
 from pydmed_dali.errors import OptionError
+from pydmed_dali.loader.cores import core_count as core_count
 
 Device = Literal["cpu", "gpu"]
 
@@ -40,14 +40,3 @@ def current_gpu() -> int:
     import torch
 
     return torch.cuda.current_device() if torch.cuda.is_available() else 0
-
-
-def core_count() -> int:
-    """Cores this process may use: its affinity, or its container's CPU quota if that is less."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))

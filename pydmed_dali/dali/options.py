@@ -10,7 +10,7 @@ from pydmed_dali.slide.scale import Scale
 
 _MOST_ELEMENTS = 2**31
 _CHANNELS = 3
-BALANCES = ("patient", "label", "slide")
+BALANCES = ("patient", "label", "slide", "tissue")
 RESIDENCIES = ("auto", "host", "device", "mapped")
 
 

@@ -81,7 +81,8 @@ class BigChunkSource(RunningSource):
             for when a slide that kills or blocks its readers is given up.
         balance: `patient` visits every patient equally often, so that a label comes as often as it
             has patients; `label` visits every label equally often, and within it every patient;
-            `slide` visits every slide equally often.
+            `slide` visits every slide equally often; `tissue` visits slides by the area of their
+            tissue, which `prepare` must have found out.
         weights: a positive number for each patient's id, 1 for those not named: visits are shared
             by them, with `label` within each label. See `set_weights` and docs/sampling.md.
         passes: None for an endless source (training); 1 for a finite one that visits every patient

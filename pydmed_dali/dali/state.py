@@ -10,7 +10,7 @@ from typing import Any
 from pydmed_dali.dali.options import Options
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import StateError
-from pydmed_dali.plan.weights import digest_weights
+from pydmed_dali.plan.weights import digest_weights, tissue_areas
 from pydmed_dali.slide.open_slide import READERS
 from pydmed_dali.slide.tissue_threshold import METHOD
 
@@ -115,5 +115,7 @@ def _identity(options: Options, dataset: Dataset) -> dict[str, Any]:
         value = getattr(options, name)
         values[name] = str(value) if name in ("chunk", "crop") else value
     values["weights"] = digest_weights(options.weights)
+    if options.balance == "tissue":
+        values["tissue areas"] = digest_weights(tissue_areas(dataset))
     masks = "own masks" if options.own_masks else METHOD if options.min_tissue else None
     return {**values, "dataset": dataset.fingerprint, "readers": READERS, "masks": masks}

@@ -2,6 +2,6 @@
 
 from pydmed_dali.dataset.dataset import Dataset
 from pydmed_dali.dataset.folder import SLIDE_EXTENSIONS
-from pydmed_dali.dataset.patient import Label, Patient, Record
+from pydmed_dali.dataset.patient import Label, Patient, Record, TissueArea
 
-__all__ = ["SLIDE_EXTENSIONS", "Dataset", "Label", "Patient", "Record"]
+__all__ = ["SLIDE_EXTENSIONS", "Dataset", "Label", "Patient", "Record", "TissueArea"]

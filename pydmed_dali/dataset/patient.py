@@ -17,6 +17,16 @@ LARGEST_LABEL = 2**63 - 1
 
 
 @dataclass(frozen=True)
+class TissueArea:
+    """How much tissue a slide has."""
+
+    pixels: float
+    """Its area in level-0 pixels; 0 where there is none, or the slide cannot be read."""
+    mpp: tuple[float, float] | None
+    """Micrometres per level-0 pixel (x, y), None where the file does not tell."""
+
+
+@dataclass(frozen=True)
 class Record:
     """One slide file of a patient."""
 
@@ -26,6 +36,8 @@ class Record:
     """The file's path below `root`: the same on every machine that mounts the folder."""
     infos: Mapping[str, object] = field(default_factory=dict, hash=False)
     """Anything else known of the slide; it comes back from `BigChunkSource.describe`."""
+    tissue: TissueArea | None = None
+    """How much tissue it has; None as long as `prepare` did not find out."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", absolute(self.root))

@@ -32,7 +32,7 @@ from pydmed_dali.loader.messages import (
     last_lines,
 )
 from pydmed_dali.loader.own_code import place_chunk, place_crops
-from pydmed_dali.loader.tissue import Tissue, TissueFinder
+from pydmed_dali.loader.tissue import Tissue, TissueFinder, find_mask
 from pydmed_dali.loader.visit import Visit
 from pydmed_dali.plan.eligible import Eligible
 from pydmed_dali.plan.parts import decoded_pixels, touched_parts
@@ -79,6 +79,8 @@ class Filler:
         opened = False
         try:
             slide = self._slide(job.path)
+            if job.survey:
+                return self._survey(job, slide, begun)
             view = self._plan.scale.view(slide.facts, job.path)
             tissue = self._finder.find(job.path, slide, view) if self._finder else None
             annotated = (
@@ -148,6 +150,25 @@ class Filler:
             decoded = decoded_pixels(parts, cell, offset)
         self._loader.extract_bigchunk(slide, view, placement.origin, out, parts)
         return placement, round(decoded * view.scale[0] * view.scale[1]), state
+
+    def _survey(self, job: Job, slide: Slide, begun: float) -> Loaded:
+        """Find the slide's tissue; its mask is then in the cache."""
+        assert self._plan.tissue is not None
+        own = self._plan.tissue.masks.get(job.path)
+        mask = find_mask(job.path, slide, own, self._loader.cache)
+        check_same_file(job.path, self._files[job.path])
+        return Loaded(
+            chunk=job.chunk,
+            origin=Point(0, 0),
+            size=slide.facts.dimensions,
+            level=0,
+            downsample=(1.0, 1.0),
+            mpp=slide.facts.mpp,
+            decoded_pixels=0,
+            seconds=time.monotonic() - begun,
+            file=self._files[job.path],
+            tissue=mask.share,
+        )
 
     def _paint(self, slot: int, annotated: AnnotatedView, origin: Point, crops: Positions) -> None:
         mask = self._arena.mask(slot)

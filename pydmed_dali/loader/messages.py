@@ -78,6 +78,9 @@ class Job:
     """That slide's patient, by id."""
     brief: Brief | None = None
     """What a chunk policy is told, None where it is not asked."""
+    survey: bool = False
+    """Whether to load nothing, but find out how much tissue the slide has: the answer is `Loaded`
+    with the whole slide at level 0."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.plan.quotas import Account, Group, Quotas, next_numbers
 from pydmed_dali.plan.random import Stream, permutation
+from pydmed_dali.plan.weights import tissue_areas
 
 Integers = NDArray[np.int64]
 
@@ -35,16 +36,17 @@ class Candidate(NamedTuple):
 class Sampler:
     """Which patient and slide each visit takes, as a pure function of the seed and the visit.
 
-    A *unit* is a patient, or with `balance="slide"` a slide. A *pass* visits every unit once; with
-    `balance="label"` it visits every label equally often, and has as many visits as that needs, at
-    least one for each patient of the whole dataset on average. Its visits are dealt to the ranks so
-    that each rank gets its share of every label, to within one visit per label; no two ranks get
-    the same visit, and each rank has an order of its own. Within a label every unit comes once
-    before any comes twice, in a random order that is new each time, and so do the slides of a
-    patient, over its visits.
+    A *unit* is a patient, or with `balance="slide"` and `"tissue"` a slide. A *pass* visits every
+    unit once; with `balance="label"` it visits every label equally often, and has as many visits as
+    that needs, at least one for each patient of the whole dataset on average. Its visits are dealt
+    to the ranks so that each rank gets its share of every label, to within one visit per label; no
+    two ranks get the same visit, and each rank has an order of its own. Within a label every unit
+    comes once before any comes twice, in a random order that is new each time, and so do the slides
+    of a patient, over its visits.
 
-    With weights, a pass is as long, but its visits are shared by weight (within each label, with
-    `balance="label"`); see `Quotas`. Whatever the weights, a patient's slides take turns.
+    With weights, and with `balance="tissue"`, where a slide's weight is the area of its tissue, a
+    pass is as long, but its visits are shared by weight (within each label, with
+    `balance="label"`); see `Quotas`. Where units are patients, their slides take turns.
 
     Visits are numbered over all ranks: rank r of W makes the visits r, W + r, 2W + r, ...
     """
@@ -66,7 +68,7 @@ class Sampler:
         self._stratum_of = {
             int(p): s for s, members in enumerate(self._patient_strata) for p in members
         }
-        self._by_slide = balance == "slide"
+        self._by_slide = balance in ("slide", "tissue")
         self._patient_of = np.arange(len(dataset.patients), dtype=np.int64)
         if self._by_slide:
             self._patient_of = np.repeat(self._patient_of, self._slide_counts)
@@ -77,9 +79,10 @@ class Sampler:
         if balance == "label":
             self._groups = list(map(Group, self._strata, self._quotas))
         self._pass_order = lru_cache(maxsize=4)(self._deal_pass)
+        self._areas = np.array(tissue_areas(dataset)) if balance == "tissue" else None
         self._weighted: Quotas | None = None
-        if weights is not None:
-            self.set_weights(0, weights)
+        if weights is not None or self._areas is not None:
+            self.set_weights(0, weights or [1.0] * len(dataset.patients))
 
     @property
     def visits_per_pass(self) -> int:
@@ -92,6 +95,8 @@ class Sampler:
         Before any visit from there on is asked for, and not before an earlier change.
         """
         of_units = np.asarray(weights, np.float64)[self._patient_of]
+        if self._areas is not None:
+            of_units = of_units * self._areas
         if self._weighted is None:
             self._weighted = self._quotas_from(self._account(visit, of_units))
         elif visit == self._weighted.begin:

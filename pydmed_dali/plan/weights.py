@@ -36,6 +36,30 @@ def read_weights(dataset: Dataset, weights: Mapping[str, float]) -> tuple[float,
     return tuple(float(weights.get(patient.id, 1.0)) for patient in dataset.patients)
 
 
+def tissue_areas(dataset: Dataset) -> tuple[float, ...]:
+    """The tissue area of each slide: in square micrometres, or, where the resolution of some slide
+    with tissue is unknown, in level-0 pixels.
+
+    Raises `OptionError` where `prepare` was not called, and where there is no tissue at all.
+    """
+    areas = [record.tissue for record in dataset.slides]
+    known = [area for area in areas if area is not None]
+    if len(known) < len(areas):
+        raise OptionError(
+            f"balance='tissue' needs to know how much tissue each slide has, and of "
+            f"{len(areas) - len(known)} of {len(areas)} that is not known: call dataset = "
+            "pydmed_dali.prepare(dataset) first, which computes their masks"
+        )
+    if not any(area.pixels for area in known):
+        raise OptionError(
+            f"balance='tissue': none of the {len(areas)} slides of this dataset, or of this class, "
+            "has tissue; leave them out, or give prepare masks of your own"
+        )
+    if any(area.mpp is None and area.pixels for area in known):
+        return tuple(area.pixels for area in known)
+    return tuple(area.pixels * math.prod(area.mpp or (0.0,)) for area in known)
+
+
 def digest_weights(weights: tuple[float, ...] | None) -> str | None:
     """What tells two choices of weights apart, for saved states."""
     if weights is None:

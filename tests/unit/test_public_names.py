@@ -40,6 +40,7 @@ def test_the_names_are_these() -> None:
         "Visit",
         "classes_at",
         "pipeline_def",
+        "prepare",
         "rasterize",
         "read_annotations",
         "require_classes",

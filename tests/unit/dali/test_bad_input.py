@@ -67,6 +67,7 @@ BAD_OPTIONS = [
     ({"rank": 2, "world_size": 2}, "rank=2 does not exist among world_size=2"),
     ({"passes": 1, "rank": 6, "world_size": 9}, "rank 6 of 9 has no BigChunk to visit"),
     ({"balance": "class"}, "balance must be one of .*'patient', 'label', 'slide'"),
+    ({"balance": "tissue"}, r"of 6 of 6 that is not known: call dataset = pydmed_dali\.prepare"),
     ({"weights": [1.0]}, "weights must be a mapping from patients' ids"),
     ({"weights": {"nobody": 1.0}}, "not in the dataset: 'nobody'.*is like 'even/slide-0.tif'"),
     ({"weights": {"even/slide-0.tif": 0}}, "'even/slide-0.tif' must be a positive number, not 0"),
