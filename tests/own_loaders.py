@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,19 @@ class Walk(BigChunkLoader):
         # Some take long, so that workers finish in another order than they began.
         time.sleep(0.02 * (visit.seed % 2))
         return origin, path[-20:]
+
+
+class Dies(Walk):
+    """A `Walk` whose worker is killed once, in the middle of it."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def place_chunk(self, visit: Visit) -> tuple[Point, Any]:
+        if len(visit.state or []) == 3 and not self.marker.exists():
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().place_chunk(visit)
 
 
 class Grid(BigChunkLoader):

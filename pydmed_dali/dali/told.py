@@ -35,14 +35,17 @@ class Told:
     def set_weights(self, weights: Mapping[str, float], after: ArrayLike) -> None:
         """See `BigChunkSource.set_weights`."""
         values = read_weights(self._dataset, weights)
-        visit = self._engine.visit(self._first_chunk(after, "set_weights"))
-        visit -= visit % self._engine.options.world_size  # the same one on every rank
+        engine, world_size = self._engine, self._engine.options.world_size
+        batch, chunk = self._heeded_from(after, "set_weights")
+        # The same visit on every rank.
+        visit = engine.visit(chunk) // world_size * world_size
         if visit < self._last_change:
             raise SourceError(
                 "set_weights was given an older batch than the time before; give the latest one's "
                 "info"
             )
-        self._engine.sampler.set_weights(visit, values)
+        engine.sampler.set_weights(visit, values)
+        engine.sampler.forget_weights(engine.visit(engine.window.first_chunk(batch)))
         self._last_change = visit
 
     def send(self, patient: str, message: Any, after: ArrayLike) -> None:
@@ -53,7 +56,7 @@ class Told:
                 f"there is no patient {patient!r} in the dataset; a patient's id is like "
                 f"{self._dataset.patients[0].id!r}"
             )
-        chunk = self._first_chunk(after, "send")
+        _, chunk = self._heeded_from(after, "send")
         turns = self._engine.residents.turns
         if turns is None:
             raise SourceError(
@@ -111,11 +114,11 @@ class Told:
         if self._engine.residents.turns is not None and state.get("patients") is not None:
             self._engine.residents.turns.restore(state["patients"])
 
-    def _first_chunk(self, after: ArrayLike, said: str) -> int:
-        """The first chunk that heeds what is said after the batch of this `info`."""
+    def _heeded_from(self, after: ArrayLike, said: str) -> tuple[int, int]:
+        """(the batch of this `info`, the first chunk that heeds what is said after it)."""
         if self._engine.window.chunks is not None:
             raise SourceError(
                 f"{said} is for endless sources: each run of one with `passes` gives the same crops"
             )
         batch = int(np.atleast_2d(to_numpy(after))[-1, Info.BATCH])
-        return self._engine.residents.first_to_heed(batch)
+        return batch, self._engine.residents.first_to_heed(batch)

@@ -93,6 +93,11 @@ class ClassSampler:
             first, _ = self._visits_before(number, visit)
             part.sampler.set_weights(first, of_patients[part.patients].tolist())
 
+    def forget_weights(self, visit: int) -> None:
+        """As `Sampler.forget_weights`."""
+        for number, part in self._parts.items():
+            part.sampler.forget_weights(self._visits_before(number, visit)[0])
+
     def weights_state(self, visit: int) -> dict[str, Any] | None:
         """As `Sampler.weights_state`, by the number of the class."""
         states = {

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pydmed_dali.errors import StateError
 from pydmed_dali.plan.random import Stream, mix, permutation, uniform
 
 Integers = NDArray[np.int64]
@@ -110,14 +111,30 @@ class Quotas:
         while visit >= (end := self._end(self._accounts[-1])):
             self._accounts.append(self._closed(self._accounts[-1], self._orders[-1], end))
             self._orders.append(self._order(self._accounts[-1]))
-            self._forget(visit)
+            self.forget_before(visit - _KEPT_VISITS * self._world_size)
         place = self._place(visit)
         unit, earlier = self._orders[place][visit - self._accounts[place].first]
         return int(unit), int(earlier)
 
     def account(self, visit: int) -> Account:
-        """Of the pass that a visit not long ago belongs to."""
+        """Of the pass that a visit belongs to. Raises `StateError` for one that is forgotten."""
+        if visit < self._accounts[0].first:
+            raise StateError(
+                f"a state from visit {visit} on was asked for, but of the weights what was before "
+                f"visit {self._accounts[0].first} is forgotten; take the state of a later batch"
+            )
         return self._accounts[self._place(visit)]
+
+    def forget_before(self, visit: int) -> None:
+        """Forget the passes, and the changes of weights, that no visit from this one on needs."""
+        while len(self._accounts) > 1 and self._accounts[1].first <= visit:
+            del self._accounts[0], self._orders[0]
+        first = self._accounts[0].first
+        past = [change for change in self.changes if change <= first]
+        for change in past:
+            del self.changes[change]
+        if past:
+            self.base = self._accounts[0]
 
     def _go_back(self) -> None:
         self._accounts = [self.base]
@@ -126,18 +143,6 @@ class Quotas:
     def _place(self, visit: int) -> int:
         """Where the pass of a visit is among those that are kept."""
         return bisect_right(self._accounts, visit, key=lambda account: account.first) - 1
-
-    def _forget(self, visit: int) -> None:
-        """Keep the passes of the last visits, and the changes of weights behind them."""
-        oldest = visit - _KEPT_VISITS * self._world_size
-        while len(self._accounts) > 1 and self._accounts[1].first <= oldest:
-            del self._accounts[0], self._orders[0]
-        first = self._accounts[0].first
-        past = [change for change in self.changes if change <= first]
-        for change in past:
-            del self.changes[change]
-        if past:
-            self.base = self._accounts[0]
 
     def _end(self, account: Account) -> int:
         """The visit with which the next pass begins."""

@@ -104,6 +104,11 @@ class Sampler:
         else:
             self._weighted.changes[visit] = of_units
 
+    def forget_weights(self, visit: int) -> None:
+        """Forget of weights what no visit from this one on needs."""
+        if self._weighted is not None:
+            self._weighted.forget_before(visit)
+
     def weights_state(self, visit: int) -> dict[str, Any] | None:
         """What a run that goes on with `visit` must know of weights, in plain values."""
         if self._weighted is None:

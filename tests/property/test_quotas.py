@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pydmed_dali.errors import StateError
 from pydmed_dali.plan.classes import ClassSampler
 from pydmed_dali.plan.sampler import Sampler
 from tests.property.test_sampler import dataset_of, label_lists, planned
@@ -134,6 +136,23 @@ def test_changes_leave_nobody_behind(
     assert len({(c.slide, c.turn) for c in chosen}) == len(chosen)
     if sampler._weighted is not None:
         assert (abs(sampler._weighted.account(499).owed) < 3).all()
+
+
+def test_changes_at_every_visit_are_forgotten_behind_the_plan() -> None:
+    """So that a loop which gives weights after every batch fills no memory."""
+    sampler, other = steered(0, "patient", 1, None), steered(0, "patient", 1, None)
+    weights = np.random.default_rng(0).uniform(0.5, 2, (400, 6))
+    for visit in range(400):
+        other.set_weights(visit + 10, weights[visit].tolist())
+    for visit in range(400):
+        sampler.set_weights(visit + 10, weights[visit].tolist())
+        sampler.forget_weights(visit)
+        assert planned(sampler, visit) == planned(other, visit)
+    assert sampler._weighted is not None
+    assert len(sampler._weighted.changes) <= 12
+    assert sampler.weights_state(399) == other.weights_state(399)
+    with pytest.raises(StateError, match="is forgotten; take the state of a later batch"):
+        sampler.weights_state(300)
 
 
 def by_class(seed: int, world_size: int) -> ClassSampler:

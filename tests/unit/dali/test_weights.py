@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator
 from pydmed_dali.errors import SourceError, StateError
@@ -66,7 +67,23 @@ def test_weights_changed_on_the_way_give_the_same_crops(
     assert_same(whole, other)
 
 
-@pytest.mark.parametrize("place", [4, 6, 7, 30, 41, 60])
+def test_dalis_own_iterator_runs_no_further_ahead_than_is_reckoned_with(
+    coordinates: Dataset, whole: dict[str, Any]
+) -> None:
+    """It asks for one batch more before the first is taken."""
+    with BigChunkSource(coordinates, **SMALL_RUN, prefetch_depth=4) as source:
+        iterator = DALIGenericIterator([classification(source)], NAMES, size=-1)
+        infos = []
+        for number, (batch,) in enumerate(iterator):
+            infos.append(batch["info"].numpy())
+            if number in CHANGES:
+                source.set_weights(CHANGES[number], after=batch["info"])
+            if number == 79:
+                break
+    np.testing.assert_array_equal(np.concatenate(infos), whole["info"])
+
+
+@pytest.mark.parametrize("place", [6, 30, 41])
 def test_a_run_resumed_around_a_change_goes_on_byte_for_byte(
     coordinates: Dataset, whole: dict[str, Any], place: int
 ) -> None:
@@ -113,6 +130,21 @@ def test_visits_follow_the_weights_before_and_after_a_change(coordinates: Datase
         counts = Counter(patient[chunk] for chunk in range(begin, end))
         expected = (end - begin) * given / given.sum()
         assert (abs(np.array([counts[p] for p in range(6)]) - expected) < 2).all()
+
+
+def test_two_ranks_follow_a_change_together(coordinates: Dataset) -> None:
+    """They read disjoint chunks, which together follow the weights from one visit on."""
+    options: dict[str, Any] = {"num_workers": 0, "chunk_size": 64, "world_size": 2}
+    runs = [run(coordinates, 150, changes={5: HARD}, rank=n, **options)[0]["info"] for n in (0, 1)]
+    chunks = [dict(info[:, [Info.CHUNK, Info.PATIENT]].tolist()) for info in runs]
+    assert not chunks[0].keys() & chunks[1].keys()
+    with BigChunkSource(coordinates, **SMALL_RUN) as source:
+        change = 2 * (5 + source._engine.residents.horizon)
+    both = chunks[0] | chunks[1]
+    counts = Counter(both[chunk] for chunk in range(change, 300))
+    given = np.array([HARD.get(patient.id, 1.0) for patient in coordinates.patients])
+    expected = (300 - change) * given / given.sum()
+    assert (abs(np.array([counts[p] for p in range(6)]) - expected) < 2).all()
 
 
 def test_a_finite_source_has_weights_that_never_change(coordinates: Dataset) -> None:
