@@ -29,7 +29,6 @@ class Told:
 
     def __init__(self, engine: Engine, dataset: Dataset) -> None:
         self._engine, self._dataset = engine, dataset
-        self._last_change = 0  # the first visit with the latest weights
         self._positions = {patient.id: n for n, patient in enumerate(dataset.patients)}
 
     def set_weights(self, weights: Mapping[str, float], after: ArrayLike) -> None:
@@ -39,14 +38,8 @@ class Told:
         batch, chunk = self._heeded_from(after, "set_weights")
         # The same visit on every rank.
         visit = engine.visit(chunk) // world_size * world_size
-        if visit < self._last_change:
-            raise SourceError(
-                "set_weights was given an older batch than the time before; give the latest one's "
-                "info"
-            )
         engine.sampler.set_weights(visit, values)
         engine.sampler.forget_weights(engine.visit(engine.window.first_chunk(batch)))
-        self._last_change = visit
 
     def send(self, patient: str, message: Any, after: ArrayLike) -> None:
         """See `BigChunkSource.send`."""
@@ -87,7 +80,6 @@ class Told:
             return {}
         return {
             "horizon": engine.residents.horizon,
-            "last_change": self._last_change,
             "weights": weights,
             "patients": patients,
         }
@@ -109,7 +101,6 @@ class Told:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave, before any chunk is begun."""
         self._engine.residents.horizon = state.get("horizon", self._engine.residents.horizon)
-        self._last_change = state.get("last_change", 0)
         self._engine.sampler.restore_weights(state.get("weights"))
         if self._engine.residents.turns is not None and state.get("patients") is not None:
             self._engine.residents.turns.restore(state["patients"])

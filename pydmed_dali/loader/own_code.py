@@ -48,8 +48,9 @@ def place_chunk(loader: BigChunkLoader, visit: Visit, job: Job) -> tuple[Placeme
     origin = Point(int(origin.x), int(origin.y))
     if not visit.places(origin):
         raise SlideMaskError(
-            f"{visit.slide.path}: place_chunk returned {origin}, where no crop has enough tissue; "
-            "visit.places tells in how many places of a BigChunk one has"
+            f"{visit.slide.path}: place_chunk returned {origin}, where no crop has enough tissue "
+            "(or lies in the class it is drawn for); visit.places tells in how many places of a "
+            "BigChunk one does"
         )
     return visit.placement(origin), _state_text(visit, state)
 

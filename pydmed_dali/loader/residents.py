@@ -120,7 +120,7 @@ class Residents:
         self._places: dict[int, int] = {}
         self._known: dict[int, int] = {}
         self._forgot = False
-        self._end: int | None = None  # chunks from there on wait for what the loop may still say
+        self._heard = 0  # the batch after which the loop may still say something
         self._files: dict[int, FileIdentity | None] = {}
         self._assumed: set[int] = set()
         self.bad_slides: dict[int, str] = {}
@@ -134,19 +134,20 @@ class Residents:
     def first_to_heed(self, batch: int) -> int:
         """The first chunk that heeds what the training loop says after a batch.
 
-        Raises `SourceError` where that is begun already.
+        Raises `SourceError` where the loop has a later batch, so that this chunk may be begun.
         """
-        chunk = self._window.first_chunk(batch) + self.horizon
-        if chunk < self._slots.next_chunk:
+        if batch < self._heard:
             raise SourceError(
-                f"what is said after batch {batch} acts from chunk {chunk} on, and chunk "
-                f"{self._slots.next_chunk - 1} is begun; say it before the next batch is taken"
+                f"something was said after batch {batch}, but batch {self._heard} is handed out, "
+                "and BigChunks that should heed it may be begun; say it with the latest batch's "
+                "info, before the next one is taken"
             )
-        return chunk
+        return self._window.first_chunk(batch) + self.horizon
 
     def start_at(self, call: int) -> None:
         """Begin with the batch of this call; only before the first `require`."""
         self._slots.start_at(self._window.first_chunk(call))
+        self._heard = max(call - 1, 0)
 
     def require(self, call: int, depth: int) -> float:
         """Have every chunk ready that the batch of `call` can touch; seconds waited for them.
@@ -159,9 +160,7 @@ class Residents:
         self._slots.retire(oldest)
         last = self._window.last_chunk(call)
         begun = time.monotonic()
-        # The loop may now be about to say something after batch call - depth.
-        if self._window.chunks is None:
-            self._end = self._window.first_chunk(max(call - depth, 0)) + self.horizon
+        self._heard = max(self._heard, call - depth)
         self._dispatch(last)
         self._take(self._pool.answers(0.0))
         self._dispatch(last)
@@ -197,7 +196,7 @@ class Residents:
     def _dispatch(self, last: int) -> None:
         """Give jobs to the pool: in the order of need, as far as slots and the pool have room."""
         while self._slots.can_claim() and self._pool.has_room():
-            if self._end is not None and self._slots.next_chunk >= self._end:
+            if self._window.chunks is None and self._slots.next_chunk >= self._first_unheard():
                 return
             if not self._pool.reads_ahead and self._slots.next_chunk > last:
                 return
@@ -207,6 +206,10 @@ class Residents:
             self._searches[chunk] = _Search(visit, self._sampler.candidates(visit), known)
             if self.turns is None or self.turns.enter(self._planned_patient(visit), chunk):
                 self._submit_next(chunk, slot)
+
+    def _first_unheard(self) -> int:
+        """Chunks from this one on heed what the loop may still say."""
+        return self._window.first_chunk(self._heard) + self.horizon
 
     def _planned_patient(self, visit: int) -> int:
         return next(self._sampler.candidates(visit)).patient

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openslide
 import pytest
 from PIL import Image
 
@@ -136,3 +137,23 @@ def test_a_state_of_other_areas_is_refused(prepared: Dataset, slides: Path, tmp_
         pytest.raises(StateError, match="tissue areas: saved"),
     ):
         source.load_state_dict(state)
+
+
+def test_real_slides_have_the_tissue_that_their_masks_show(
+    real_slides: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The shares that docs/sampling.md names; broken slides among them have none."""
+    dataset = prepare(Dataset.from_folder(real_slides), num_workers=2)
+    shares = {}
+    for record in dataset.slides:
+        assert record.tissue is not None
+        if record.tissue.pixels:
+            with openslide.OpenSlide(record.path) as slide:
+                shares[record.path.name] = record.tissue.pixels / np.prod(slide.dimensions)
+    for name, share in (
+        ("CMU-1-Small-Region.svs", 0.37),
+        ("tcga-cr-7395-01a-01-ts1.svs", 0.64),
+        ("packed-biopsies.tif", 0.19),
+    ):
+        assert abs(shares[name] - share) < 0.006, name
+    assert "unreadable.svs" in caplog.text and "unreadable.svs" not in shares

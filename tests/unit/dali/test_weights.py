@@ -159,14 +159,16 @@ def test_a_finite_source_has_weights_that_never_change(coordinates: Dataset) -> 
             source.set_weights(EASY, after=runs[0][0]["info"])
 
 
-def test_what_is_said_too_late_is_refused(coordinates: Dataset) -> None:
-    with BigChunkSource(coordinates, **SMALL_RUN) as source:
-        batches = list(first(SmallChunkIterator(classification(source), NAMES), 30))
-        with pytest.raises(SourceError, match="what is said after batch 0 acts from chunk 28 on"):
-            source.set_weights(EASY, after=batches[0]["info"])
-        source.set_weights(EASY, after=batches[29]["info"])
-        with pytest.raises(SourceError, match="older batch than the time before"):
+@pytest.mark.parametrize(("workers", "depth"), [(0, 1), (3, 4)])
+def test_what_is_said_too_late_is_refused(coordinates: Dataset, workers: int, depth: int) -> None:
+    """After each batch but the latest one, whatever is begun already."""
+    options = {**SMALL_RUN, "num_workers": workers, "prefetch_depth": depth}
+    with BigChunkSource(coordinates, **options) as source:
+        pipeline = classification(source)
+        batches = list(SmallChunkIterator(pipeline, NAMES, batches_per_epoch=30))
+        with pytest.raises(SourceError, match="said after batch 28, but batch 29 is handed out"):
             source.set_weights(EASY, after=batches[28]["info"])
+        source.set_weights(EASY, after=batches[29]["info"])
 
 
 def test_a_state_of_other_weights_is_refused(coordinates: Dataset) -> None:
