@@ -84,7 +84,8 @@ class RunningSource:
         `after` is the `info` of the last batch that the training loop has. The weights act from the
         BigChunk on that lies a fixed number ahead of it (see docs/own_code.md), and a saved state
         holds them. With several ranks, call it on all of them after the same batch with the same
-        weights. Raises `OptionError` for weights that cannot be, `SourceError` for a finite source.
+        weights. Raises `OptionError` for weights that cannot be, `SourceError` for a finite source
+        and for a batch before the latest one.
         """
         self.refuse_if_over()
         self._told.set_weights(weights, after)
@@ -94,7 +95,9 @@ class RunningSource:
 
         A loader with a `place_chunk` of its own finds it in `Visit.messages`, at the patient's
         first BigChunk that lies at least a fixed number ahead of the batch `after`: as
-        `set_weights`. Each rank has visits, and messages, of its own.
+        `set_weights`. Each rank has visits, and messages, of its own. Raises `OptionError` for an
+        unknown patient and for a message that JSON cannot hold or that is too long, `SourceError`
+        for a finite source, one whose loader has no policy, and a batch before the latest one.
         """
         self.refuse_if_over()
         self._told.send(patient, message, after)
