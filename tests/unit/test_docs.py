@@ -44,6 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_tissue_slide(folder / f"{number}.svs", Size(2048, 2048), tissue=tissue, seed=1)
         (folder / "tissue" / tissue).mkdir(parents=True)
         (folder / "tissue" / tissue / "slide.svs").hardlink_to(folder / f"{number}.svs")
+        (folder / "annotations" / tissue).mkdir()
+        (folder / "annotations" / tissue / "slide.geojson").write_text(text)
     (folder / "her2.csv").write_text("slide,HER2\n0.svs,0\n1.svs,3\n")
     return folder
 
