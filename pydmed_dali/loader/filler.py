@@ -137,7 +137,6 @@ class Filler:
             )
         visit = Visit.of(job, placer, slide, view, eligible)
         placement, state = place_chunk(self._loader, visit, job)
-        self._arena.map_pages(job.slot)
         table = self._arena.table(job.slot)
         table[:] = place_crops(self._loader, visit, placement, len(table))
         if _POISON in os.environ:
@@ -154,6 +153,8 @@ class Filler:
             offset = Point(placement.origin.x % cell.width, placement.origin.y % cell.height)
             parts = touched_parts(table, placer.crop, extent, cell, offset)
             decoded = decoded_pixels(parts, cell, offset)
+        share = sum(part.size.area for part in parts) / self._plan.layout.chunk.area
+        self._arena.map_pages(job.slot, share)
         self._loader.extract_bigchunk(slide, view, placement.origin, out, parts)
         return placement, round(decoded * view.scale[0] * view.scale[1]), state
 
