@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_array_slides_of_other_pixels_are_read_and_wrong_ones_refused(tmp_path: 
     stack = np.random.default_rng(0).integers(0, 2**15, (300, 400, 2)).astype(np.int16)
     np.save(tmp_path / "cell0.npy", stack)
     loader = array_slides.ArrayLoader(PixelFormat(2, "int16"))
-    slide = loader.open_slide(tmp_path / "cell0.npy")
+    slide: Any = loader.open_slide(tmp_path / "cell0.npy")
     out = np.full((50, 60, 2), 7, np.int16)
     slide.read_into(out, Point(370, 280), 0)
     np.testing.assert_array_equal(out[:20, :30], stack[280:, 370:])
