@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pydmed_dali.loader.stain import measure_stain
     from pydmed_dali.loader.statistics import Stats
     from pydmed_dali.loader.visit import Visit
+    from pydmed_dali.ring.pixel_format import PixelFormat
     from pydmed_dali.slide.protocol import Slide, SlideFacts
     from pydmed_dali.slide.stain import MacenkoStain, ReinhardStain
     from pydmed_dali.slide.view import View
@@ -39,6 +40,7 @@ _HOMES = {
     "Info": "dali.info",
     "MacenkoStain": "slide.stain",
     "Patient": "dataset",
+    "PixelFormat": "ring.pixel_format",
     "Point": "geometry",
     "PydmedError": "errors",
     "Record": "dataset",
@@ -70,6 +72,7 @@ __all__ = [
     "Info",
     "MacenkoStain",
     "Patient",
+    "PixelFormat",
     "Point",
     "PydmedError",
     "Record",

@@ -50,11 +50,13 @@ def allocate(nbytes: int, gpu: int) -> Any:
 class GpuImage:
     """An image in memory that a GPU reads, as others take it; keeps its owner alive."""
 
-    def __init__(self, pointer: int, shape: tuple[int, int, int], owner: object) -> None:
+    def __init__(
+        self, pointer: int, shape: tuple[int, int, int], dtype: str, owner: object
+    ) -> None:
         self.owner = owner
         self.__cuda_array_interface__ = {
             "shape": shape,
-            "typestr": "|u1",
+            "typestr": np.dtype(dtype).str,
             "data": (pointer, False),
             "strides": None,
             "version": 3,
@@ -70,10 +72,10 @@ def gpu_images(
     masks in the layout there are none.
     """
 
-    def as_list(places: list[tuple[int, int]], channels: int) -> TensorListGPU:
+    def as_list(places: list[tuple[int, int]], channels: int, dtype: str) -> TensorListGPU:
         tensors = [
             TensorGPU(
-                GpuImage(pointer + start, (rows, layout.chunk.width, channels), owner),
+                GpuImage(pointer + start, (rows, layout.chunk.width, channels), dtype, owner),
                 layout="HWC",
                 device_id=gpu,
             )
@@ -81,8 +83,11 @@ def gpu_images(
         ]
         return TensorListGPU(tensors, layout="HWC", contiguous=False)
 
-    images = as_list(layout.images(slots_per_image), 3)
-    return images, as_list(layout.mask_images(slots_per_image), 1) if layout.has_masks else None
+    pixel = layout.pixel
+    images = as_list(layout.images(slots_per_image), pixel.channels, pixel.carried)
+    if not layout.has_masks:
+        return images, None
+    return images, as_list(layout.mask_images(slots_per_image), 1, "uint8")
 
 
 class Pinned:
@@ -159,16 +164,16 @@ class CudaCopier:
         """See `Copier.copy`."""
         planes = zip(self._staging.layout.planes, self._layout.planes, strict=True)
         with cupy.cuda.Device(self._gpu):
-            for (source, channels), (target, _) in planes:
-                row = self._layout.chunk.width * channels
-                inside = box.location.y * row + box.location.x * channels
+            for (source, pixel), (target, _) in planes:
+                row = self._layout.chunk.width * pixel
+                inside = box.location.y * row + box.location.x * pixel
                 chunk = row * self._layout.chunk.height
                 runtime.memcpy2DAsync(
                     self._ring.ptr + target + slot * chunk + inside,
                     row,
                     self._staging.memory.ctypes.data + source + stage * chunk + inside,
                     row,
-                    box.size.width * channels,
+                    box.size.width * pixel,
                     box.size.height,
                     runtime.memcpyHostToDevice,
                     self._stream.ptr,

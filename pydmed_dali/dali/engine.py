@@ -147,7 +147,7 @@ class Engine:
         together = options.slots_per_image(slots)
         pads = options.batch_size - -(-slots // together)
         masks = self.annotated is not None
-        layout = Layout(slots, options.chunk, pads, options.crops_per_chunk, masks)
+        layout = Layout(slots, options.chunk, pads, options.crops_per_chunk, masks, options.pixel)
         per_batch = -(-options.batch_size // options.crops_per_chunk)
         # Loads under way, and some more that are copied while the next ones are read.
         stages = min(max(loads, per_batch) + 2, slots)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
-from nvidia.dali import fn
+from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
 from pydmed_dali.dali.dealer import Batch
@@ -16,6 +16,7 @@ from pydmed_dali.dali.mask_nodes import MaskNodes, make_mask_nodes
 from pydmed_dali.dali.pool_list import Images
 from pydmed_dali.errors import SourceError
 from pydmed_dali.geometry import Size
+from pydmed_dali.ring.pixel_format import PixelFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class SmallChunks:
     """The nodes that a source gives a pipeline: one batch of crops."""
 
     image: DataNode
-    """(height, width, 3) uint8, layout HWC, on the source's device."""
+    """(height, width, channels), layout HWC, on the source's device: three channels of uint8,
+    unless the source's loader says otherwise by its `pixel_format`."""
     label: DataNode
     """int64 scalar: `Dataset.label_numbers` of the crop's patient; on the source's device."""
     info: DataNode
@@ -69,8 +71,9 @@ def make_nodes(
     crop: Size,
     backend: Device,
     device: Device,
-    next_masks: Callable[[int], Images] | None = None,
-    with_stain: bool = False,
+    pixel: PixelFormat,
+    next_masks: Callable[[int], Images] | None,
+    with_stain: bool,
 ) -> SmallChunks:
     """Crops are cut where the ring lies, by `backend`, and given out on `device`.
 
@@ -88,6 +91,8 @@ def make_nodes(
         shapes=shapes,
         output_size=[crop.height, crop.width],
     )
+    if pixel.carried != pixel.dtype:
+        image = fn.reinterpret(image, dtype=types.UINT16)
     annotated = None
     if next_masks is not None:
         annotated = make_mask_nodes(next_masks, in_ids, in_anchors, shapes, crop, backend)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
+from pydmed_dali.ring.pixel_format import RGB8, PixelFormat
 from pydmed_dali.slide.scale import Scale
 from pydmed_dali.slide.stain import METHODS
 
 _MOST_ELEMENTS = 2**31
-_CHANNELS = 3
 BALANCES = ("patient", "label", "slide", "tissue")
 RESIDENCIES = ("auto", "host", "device", "mapped")
 
@@ -43,6 +44,7 @@ class Options:
     on_error: str
     read_timeout: float
     stain_statistics: str | None = None
+    pixel: PixelFormat = RGB8
     annotated: str | None = None
     """What identifies annotations and classes in a saved state; None without annotations."""
 
@@ -61,11 +63,12 @@ class Options:
                 f"crop_size={self.crop} does not fit in chunk_size={self.chunk}; crops are cut "
                 "from inside a chunk, so raise chunk_size (4096 is usual) or lower crop_size"
             )
-        if self.chunk.area * _CHANNELS >= _MOST_ELEMENTS:
+        elements = self.chunk.area * self.pixel.channels
+        if elements >= _MOST_ELEMENTS:
+            largest = math.isqrt((_MOST_ELEMENTS - 1) // self.pixel.channels)
             raise OptionError(
-                f"chunk_size={self.chunk} has {self.chunk.area * _CHANNELS:,} elements; DALI's "
-                f"indices hold less than 2^31 = {_MOST_ELEMENTS:,}: lower chunk_size (26754 is the "
-                "largest square)"
+                f"chunk_size={self.chunk} has {elements:,} elements; DALI's indices hold less than "
+                f"2^31 = {_MOST_ELEMENTS:,}: lower chunk_size ({largest} is the largest square)"
             )
         if self.balance not in BALANCES:
             raise OptionError(f"balance must be one of {BALANCES}, not {self.balance!r}")
@@ -75,6 +78,12 @@ class Options:
             raise OptionError(
                 f"stain_statistics must be None or one of {', '.join(METHODS)}, not "
                 f"{self.stain_statistics!r}"
+            )
+        if not self.pixel.is_rgb8 and (self.stain_statistics or self.computes_masks):
+            what = "stain_statistics" if self.stain_statistics else "min_tissue without masks"
+            raise OptionError(
+                f"{what} needs the colours of slides, 3 x uint8, and the loader delivers "
+                f"{self.pixel}; leave it out" + ", or give masks" * self.computes_masks
             )
         if self.residency not in RESIDENCIES:
             raise OptionError(
@@ -93,10 +102,15 @@ class Options:
         """At which resolution slides are read."""
         return Scale(self.level, self.mpp, self.magnification, self.default_mpp)
 
+    @property
+    def computes_masks(self) -> bool:
+        """Whether tissue is to be found in the slides' own pixels."""
+        return self.min_tissue is not None and not self.own_masks
+
     def slots_per_image(self, slots: int) -> int:
         """How many neighbouring slots form one image of the pool, which has at most N images."""
         together = -(-slots // self.batch_size)
-        if together * self.chunk.area * _CHANNELS >= _MOST_ELEMENTS:
+        if together * self.chunk.area * self.pixel.channels >= _MOST_ELEMENTS:
             raise OptionError(
                 f"batch_size={self.batch_size} is small for a ring of {slots} chunks of "
                 f"{self.chunk}: DALI would address {together} of them as one image, beyond its "

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from nvidia.dali.backend import TensorCPU, TensorListCPU, TensorListGPU
 
 from pydmed_dali.ring.arena import Arena
-from pydmed_dali.slide.protocol import Pixels
 
 Images: TypeAlias = TensorListCPU | TensorListGPU
 """The slots in address order, then pad rows until the list holds one image per crop of a batch.
@@ -21,7 +21,8 @@ neighbouring slots form one taller image. The images are not copied: DALI reads 
 
 def host_images(arena: Arena, slots_per_image: int) -> TensorListCPU:
     """The images of a host arena."""
-    return _as_list(arena.images(slots_per_image))
+    carried = arena.layout.pixel.carried
+    return _as_list([image.view(carried) for image in arena.images(slots_per_image)])
 
 
 def host_masks(arena: Arena, slots_per_image: int) -> TensorListCPU | None:
@@ -30,7 +31,7 @@ def host_masks(arena: Arena, slots_per_image: int) -> TensorListCPU | None:
     return _as_list(masks) if masks else None
 
 
-def _as_list(images: list[Pixels]) -> TensorListCPU:
+def _as_list(images: Sequence[NDArray[Any]]) -> TensorListCPU:
     tensors = [TensorCPU(image, layout="HWC") for image in images]
     return TensorListCPU(tensors, layout="HWC", contiguous=False)
 

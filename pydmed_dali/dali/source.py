@@ -148,6 +148,7 @@ class BigChunkSource(RunningSource):
             )
         if loader is not None and not isinstance(loader, BigChunkLoader):
             raise OptionError(f"loader must be an instance of a BigChunkLoader, not {loader!r}")
+        loader = loader or BigChunkLoader()
         if level is None and mpp is None and magnification is None:
             level = 0
         if num_workers is None:
@@ -177,6 +178,7 @@ class BigChunkSource(RunningSource):
             on_error=on_error,
             read_timeout=read_timeout,
             stain_statistics=stain_statistics,
+            pixel=loader.pixel_format,
         )
         self.dataset = dataset
         self.device = choose_device(device)
@@ -192,7 +194,7 @@ class BigChunkSource(RunningSource):
         self._engine = Engine(
             self.options,
             dataset,
-            loader or BigChunkLoader(),
+            loader,
             tissue,
             folder,
             self.device,
@@ -257,6 +259,7 @@ class BigChunkSource(RunningSource):
             self.options.crop,
             self._engine.ring.backend,
             self.device,
+            self.options.pixel,
             None if self._engine.annotated is None else self._next_masks,
             self.options.stain_statistics is not None,
         )

@@ -120,5 +120,5 @@ def _identity(options: Options, dataset: Dataset) -> dict[str, Any]:
         values["tissue areas"] = digest_weights(tissue_areas(dataset))
     masks = "own masks" if options.own_masks else METHOD if options.min_tissue else None
     stain = options.stain_statistics and f"{options.stain_statistics}, {STAIN_METHOD}"
-    found = {"masks": masks, "stain": stain}
+    found = {"masks": masks, "stain": stain, "pixel": str(options.pixel)}
     return {**values, "dataset": dataset.fingerprint, "readers": READERS, **found}

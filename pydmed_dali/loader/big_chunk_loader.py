@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pydmed_dali.geometry import Point, Region
+from pydmed_dali.ring.pixel_format import RGB8
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.open_slide import open_slide
-from pydmed_dali.slide.protocol import Pixels, Slide
+from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.view import View, read_view
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class BigChunkLoader:
     cannot be read; what else `place_chunk` or `place_crops` raise ends the run (`OwnCodeError`).
     """
 
+    pixel_format = RGB8
+    """What a pixel is made of; another one for slides that are not 8-bit RGB."""
     cache = Cache(None)
     """Where `open_slide` may keep what it found out of files; set by the process that loads."""
 
@@ -61,9 +64,10 @@ class BigChunkLoader:
         return visit.draw_crops(origin, count)
 
     def extract_bigchunk(
-        self, slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+        self, slide: Slide, view: View, origin: Point, out: NDArray[Any], parts: Sequence[Region]
     ) -> None:
-        """Fill `out`, (height, width, 3) uint8, with the pixels of `view` from `origin` on.
+        """Fill `out`, (height, width, channels) of `pixel_format`, with the pixels of `view` from
+        `origin` on.
 
         `origin` is in view pixels. Crops touch only the `parts` of `out`, so what lies outside of
         them may be left as it is. `out` lies in the shared memory of the ring: fill it in place,

@@ -9,6 +9,8 @@ from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from pydmed_dali.errors import (
     OwnCodeError,
     SlideChangedError,
@@ -138,7 +140,7 @@ class Filler:
         table = self._arena.table(job.slot)
         table[:] = place_crops(self._loader, visit, placement, len(table))
         if _POISON in os.environ:
-            slot[:] = _POISON_COLOUR
+            slot[:] = np.resize(_POISON_COLOUR, slot.shape[-1])
         if annotated:
             self._paint(job.slot, annotated, placement.origin, table)
         extent = _at_least(placement.size, placer.crop)

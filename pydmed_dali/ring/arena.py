@@ -1,9 +1,9 @@
 """The host arena: one anonymous shared memory that every process of a source maps.
 
-Layout, in this order: the slots, each one chunk (height, width, 3) uint8, back to back; pad rows,
-which fill a DALI batch up to its length; where there are annotations, from the next page on, a mask
-of each slot, (height, width) uint8, and pad rows of masks; and, from the next page on, each slot's
-table of crop positions, (R, 2) int32 (y, x).
+Layout, in this order: the slots, each one chunk (height, width, channels) of a pixel format, back
+to back; pad rows, which fill a DALI batch up to its length; where there are annotations, from the
+next page on, a mask of each slot, (height, width) uint8, and pad rows of masks; and, from the next
+page on, each slot's table of crop positions, (R, 2) int32 (y, x).
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ import os
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pydmed_dali.errors import RingMemoryError
 from pydmed_dali.geometry import Size
 from pydmed_dali.plan.placement import Positions
 from pydmed_dali.ring.memory import free_memory
+from pydmed_dali.ring.pixel_format import RGB8, PixelFormat
 from pydmed_dali.slide.protocol import Pixels
 from pydmed_dali.wording import gib
 
-_CHANNELS = 3
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, which Python's mmap has no name for
 _MUCH = 0.5
 
@@ -44,11 +45,13 @@ class Layout:
     """R: rows of a slot's table of crop positions."""
     has_masks: bool = False
     """Whether each slot has a mask beside its pixels."""
+    pixel: PixelFormat = RGB8
+    """What a pixel is made of."""
 
     @property
     def chunk_bytes(self) -> int:
         """Bytes of one slot."""
-        return self.chunk.area * _CHANNELS
+        return self.chunk.area * self.pixel.nbytes
 
     @property
     def masks_offset(self) -> int:
@@ -60,7 +63,7 @@ class Layout:
         """Bytes up to the end of what DALI sees: pixels, and masks where there are any."""
         if not self.has_masks:
             return self.pixel_bytes
-        return self.masks_offset + self.pixel_bytes // _CHANNELS
+        return self.masks_offset + self.pixel_bytes // self.pixel.nbytes
 
     @property
     def tables_offset(self) -> int:
@@ -69,8 +72,8 @@ class Layout:
 
     @property
     def planes(self) -> list[tuple[int, int]]:
-        """(where it begins, in bytes; its channels) of the pixels, and of the masks if any."""
-        return [(0, _CHANNELS), *([(self.masks_offset, 1)] if self.has_masks else [])]
+        """(where it begins; its bytes per pixel) of the pixels, and of the masks if any."""
+        return [(0, self.pixel.nbytes), *([(self.masks_offset, 1)] if self.has_masks else [])]
 
     def images(self, slots_per_image: int) -> list[tuple[int, int]]:
         """(where it begins, in bytes; its rows) of each image that DALI sees, `chunk.width` wide.
@@ -88,14 +91,14 @@ class Layout:
     def mask_images(self, slots_per_image: int) -> list[tuple[int, int]]:
         """As `images`, of the masks."""
         return [
-            (self.masks_offset + start // _CHANNELS, rows)
+            (self.masks_offset + start // self.pixel.nbytes, rows)
             for start, rows in self.images(slots_per_image)
         ]
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one row of pixels."""
-        return self.chunk.width * _CHANNELS
+        return self.chunk.width * self.pixel.nbytes
 
     @property
     def pixel_bytes(self) -> int:
@@ -129,8 +132,8 @@ class Arena:
         self.tables = tables.reshape(layout.slots, layout.crops, 2)
         """(P, R, 2) int32: (y, x) of every crop of every slot, in the chunk's pixels."""
 
-    def chunk(self, slot: int) -> Pixels:
-        """The pixels of a slot, (height, width, 3)."""
+    def chunk(self, slot: int) -> NDArray[Any]:
+        """The pixels of a slot, (height, width, channels)."""
         chunk = self.layout.chunk
         return self._rows(slot * self.layout.chunk_bytes, chunk.height)
 
@@ -156,8 +159,8 @@ class Arena:
         table: Positions = self.tables[slot]
         return table
 
-    def images(self, slots_per_image: int) -> list[Pixels]:
-        """The images that DALI sees, each (height, width, 3); see `Layout.images`."""
+    def images(self, slots_per_image: int) -> list[NDArray[Any]]:
+        """The images that DALI sees, each (height, width, channels); see `Layout.images`."""
         return [self._rows(*image) for image in self.layout.images(slots_per_image)]
 
     def mask(self, slot: int) -> Pixels:
@@ -176,9 +179,10 @@ class Arena:
             for start, rows in layout.mask_images(slots_per_image)
         ]
 
-    def _rows(self, start: int, rows: int) -> Pixels:
-        pixels = self.memory[start : start + rows * self.layout.row_bytes]
-        return pixels.reshape(rows, self.layout.chunk.width, _CHANNELS)
+    def _rows(self, start: int, rows: int) -> NDArray[Any]:
+        layout = self.layout
+        pixels = self.memory[start : start + rows * layout.row_bytes].view(layout.pixel.dtype)
+        return pixels.reshape(rows, layout.chunk.width, layout.pixel.channels)
 
 
 class SharedArena:

@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pydmed_dali.errors import SlideScaleError
 from pydmed_dali.geometry import Point, Region, Size
-from pydmed_dali.slide.protocol import Pixels, Slide, SlideFacts
+from pydmed_dali.slide.protocol import Slide, SlideFacts
 
 MPP_TOLERANCE = 0.05
 """A level whose mpp is this close (relative) to the requested one serves as it is."""
@@ -92,16 +94,16 @@ def view_at(
 
 
 def read_view(
-    slide: Slide, view: View, origin: Point, out: Pixels, parts: Sequence[Region]
+    slide: Slide, view: View, origin: Point, out: NDArray[Any], parts: Sequence[Region]
 ) -> None:
-    """Fill the `parts` of `out` (height, width, 3) with the view's pixels from `origin` on.
+    """Fill the `parts` of `out` (height, width, channels) with the view's pixels from `origin` on.
 
     `origin` is in view pixels, the parts are in those of `out`; other places of `out` may be filled
     or left as they are. Places outside the slide take the background colour.
 
     Resampling is Pillow's antialiased Hamming filter, computed block by block so that a coarse view
     of a fine level does not hold the whole of it; a filter without jumps, so that blocks and chunks
-    do not show.
+    do not show. Whole numbers are rounded and kept within their type.
     """
     if view.is_level:
         for part in parts:
@@ -166,7 +168,7 @@ def _resampled_view(
     )
 
 
-def _resample(slide: Slide, view: View, origin: Point, out: Pixels) -> None:
+def _resample(slide: Slide, view: View, origin: Point, out: NDArray[Any]) -> None:
     """Read the source of one block with a margin for the filter, and resample it into `out`."""
     height, width = out.shape[:2]
     box = (
@@ -178,9 +180,24 @@ def _resample(slide: Slide, view: View, origin: Point, out: Pixels) -> None:
     margin = math.ceil(_MARGIN * max(view.scale))
     left, top = math.floor(box[0]) - margin, math.floor(box[1]) - margin
     right, bottom = math.ceil(box[2]) + margin, math.ceil(box[3]) + margin
-    source = np.empty((bottom - top, right - left, 3), np.uint8)
+    source = np.empty((bottom - top, right - left, out.shape[2]), out.dtype)
     downsample = slide.facts.level_downsamples[view.level]
     slide.read_into(source, Point(round(left * downsample), round(top * downsample)), view.level)
     moved = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
-    image = Image.fromarray(source).resize((width, height), Image.Resampling.HAMMING, box=moved)
-    out[:] = np.asarray(image)
+    if out.shape[2] == 3 and out.dtype == np.uint8:
+        out[:] = _resized(source, (width, height), moved)
+        return
+    for channel in range(out.shape[2]):
+        values = _resized(source[..., channel].astype(np.float32), (width, height), moved)
+        if out.dtype.kind in "iu":
+            limits = np.iinfo(out.dtype)
+            values = np.rint(values).clip(limits.min, limits.max)
+        out[..., channel] = values
+
+
+def _resized(
+    source: NDArray[Any], size: tuple[int, int], box: tuple[float, float, float, float]
+) -> NDArray[Any]:
+    """The `box` (left, top, right, bottom) of an image, resampled to (width, height)."""
+    image = Image.fromarray(source).resize(size, Image.Resampling.HAMMING, box=box)
+    return np.asarray(image)

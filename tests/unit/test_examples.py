@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import zarr
 from PIL import Image
 
 from examples import array_slides, augmentation_sheet, stain_sheet
-from pydmed_dali import BigChunkSource, Info, Point, Size
+from pydmed_dali import BigChunkSource, Info, PixelFormat, Point, Size
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
 from tests.support import SMALL_RUN, assert_coordinates, sum_up, take
@@ -92,6 +93,20 @@ def test_an_array_slide_keeps_the_rules_of_a_slide_beyond_its_edges(stacks: Path
         slide.read_into(out, Point(5000, 5000), 0)
         assert (out == 255).all()
         slide.close()
+
+
+def test_array_slides_of_other_pixels_are_read_and_wrong_ones_refused(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(0, 2**15, (300, 400, 2)).astype(np.int16)
+    np.save(tmp_path / "cell0.npy", stack)
+    loader = array_slides.ArrayLoader(PixelFormat(2, "int16"))
+    slide: Any = loader.open_slide(tmp_path / "cell0.npy")
+    out = np.full((50, 60, 2), 7, np.int16)
+    slide.read_into(out, Point(370, 280), 0)
+    np.testing.assert_array_equal(out[:20, :30], stack[280:, 370:])
+    assert not out[20:].any() and not out[:, 30:].any()
+    slide.close()
+    with pytest.raises(ValueError, match=r"pixels of 2 x int16, where .* 3 x uint8 were"):
+        array_slides.ArrayLoader().open_slide(tmp_path / "cell0.npy")
 
 
 def test_the_example_of_array_slides_runs_as_a_program(stacks: Path) -> None:

@@ -27,6 +27,7 @@ def test_the_names_are_these() -> None:
         "Info",
         "MacenkoStain",
         "Patient",
+        "PixelFormat",
         "Point",
         "PydmedError",
         "Record",

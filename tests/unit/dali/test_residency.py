@@ -101,7 +101,7 @@ def test_dalis_images_keep_the_memory_that_they_lie_in() -> None:
 
     owner = Owner()
     kept = weakref.ref(owner)
-    image = TensorGPU(GpuImage(1 << 40, (4, 4, 3), owner), layout="HWC", device_id=0)
+    image = TensorGPU(GpuImage(1 << 40, (4, 4, 3), "uint8", owner), layout="HWC", device_id=0)
     del owner
     gc.collect()
     assert kept() is not None and image.shape() == [4, 4, 3]
