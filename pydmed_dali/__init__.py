@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
     from pydmed_dali.loader.prepare import prepare
     from pydmed_dali.loader.report import Report
+    from pydmed_dali.loader.stain import measure_stain
     from pydmed_dali.loader.statistics import Stats
     from pydmed_dali.loader.visit import Visit
     from pydmed_dali.slide.protocol import Slide, SlideFacts
+    from pydmed_dali.slide.stain import MacenkoStain, ReinhardStain
     from pydmed_dali.slide.view import View
 
 _HOMES = {
@@ -35,10 +37,12 @@ _HOMES = {
     "BigChunkSource": "dali.source",
     "Dataset": "dataset",
     "Info": "dali.info",
+    "MacenkoStain": "slide.stain",
     "Patient": "dataset",
     "Point": "geometry",
     "PydmedError": "errors",
     "Record": "dataset",
+    "ReinhardStain": "slide.stain",
     "Report": "loader.report",
     "Size": "geometry",
     "Slide": "slide.protocol",
@@ -49,6 +53,7 @@ _HOMES = {
     "View": "slide.view",
     "Visit": "loader.visit",
     "classes_at": "annotation.mask",
+    "measure_stain": "loader.stain",
     "pipeline_def": "dali.pipeline",
     "prepare": "loader.prepare",
     "rasterize": "annotation.mask",
@@ -63,10 +68,12 @@ __all__ = [
     "BigChunkSource",
     "Dataset",
     "Info",
+    "MacenkoStain",
     "Patient",
     "Point",
     "PydmedError",
     "Record",
+    "ReinhardStain",
     "Report",
     "Size",
     "Slide",
@@ -77,6 +84,7 @@ __all__ = [
     "View",
     "Visit",
     "classes_at",
+    "measure_stain",
     "pipeline_def",
     "prepare",
     "rasterize",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pydmed_dali.annotation.reader import read_annotations
 from pydmed_dali.dataset import Dataset
-from pydmed_dali.errors import PydmedError, SlideReadError
+from pydmed_dali.errors import AnnotationError, PydmedError, SlideReadError
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.loader.beside import names_beside
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.loader.own_annotations import ANNOTATION_ENDINGS
 from pydmed_dali.loader.tissue import find_mask
 from pydmed_dali.slide.cache import Cache, cache_folder
 from pydmed_dali.slide.protocol import Slide, SlideFacts
@@ -38,14 +41,26 @@ class Inspection:
     tissue: float | None
     """Part of the slide that is tissue by the computed mask; None where that takes too long, since
     there is no coarse level to see it on, or cannot be computed."""
+    areas: Mapping[str, float] = field(default_factory=dict)
+    """By the annotation file beside the slide, where there is one: level-0 pixels of each class."""
+    annotation_problem: str | None = None
+    """Why the annotation file beside the slide cannot be used."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; sizes are [width, height] in pixels of their level."""
-        told = {"path": str(self.path), "readable": self.problem is None, "reason": self.problem}
+        told: dict[str, Any] = {
+            "path": str(self.path),
+            "readable": self.problem is None,
+            "reason": self.problem,
+        }
         if self.facts is None:
             return told
         tissue = None if self.tissue is None else round(self.tissue, 4)
-        return {**told, **_facts_as_dict(self.facts), "tissue": tissue}
+        told = {**told, **_facts_as_dict(self.facts), "tissue": tissue}
+        if self.areas or self.annotation_problem:
+            told["annotated_areas"] = dict(self.areas)
+            told["annotation_problem"] = self.annotation_problem
+        return told
 
 
 def inspect_slides(paths: Iterable[Path]) -> list[Inspection]:
@@ -72,7 +87,7 @@ def inspect_slide(path: Path) -> Inspection:
         return Inspection(path, facts, str(error), None)
     except Exception as error:
         return Inspection(path, facts, f"{path}: {error!r}", None)
-    return Inspection(path, facts, None, tissue)
+    return Inspection(path, facts, None, tissue, *_drawn(path, facts))
 
 
 def show_inspections(console: Console, inspections: Iterable[Inspection]) -> None:
@@ -109,6 +124,19 @@ def _tissue(path: Path, slide: Slide) -> float | None:
         return find_mask(path, slide, None, Cache(cache_folder(None))).share
     except SlideReadError:
         return None
+
+
+def _drawn(path: Path, facts: SlideFacts) -> tuple[Mapping[str, float], str | None]:
+    """(area of each class, why they are unknown) by the annotation file beside a slide."""
+    file = next((name for name in names_beside(path, ANNOTATION_ENDINGS) if name.is_file()), None)
+    if file is None or file == path:
+        return {}, None
+    try:
+        annotations = read_annotations(file)
+        annotations.check_against(facts.dimensions)
+    except AnnotationError as error:
+        return {}, str(error)
+    return annotations.areas, None
 
 
 def _facts_as_dict(facts: SlideFacts) -> dict[str, Any]:
@@ -148,6 +176,10 @@ def _table(inspection: Inspection) -> Table:
         table.add_row(name, Text(value))
     if inspection.tissue is not None:
         table.add_row("tissue", Text(f"{inspection.tissue:.1%} of the slide"))
+    for name, area in inspection.areas.items():
+        table.add_row("annotated", Text(f"{name}: {area:,.0f} pixels of level 0"))
+    if inspection.annotation_problem is not None:
+        table.add_row("annotations", Text(inspection.annotation_problem, style="red"))
     return table
 
 

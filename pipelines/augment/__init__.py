@@ -15,6 +15,7 @@ from pydmed_dali.pipelines.augment.colour import colour_jitter
 from pydmed_dali.pipelines.augment.cutout import cutout
 from pydmed_dali.pipelines.augment.jpeg import jpeg
 from pydmed_dali.pipelines.augment.noise import noise
+from pydmed_dali.pipelines.augment.normal_stain import macenko, reinhard
 from pydmed_dali.pipelines.augment.rotate import (
     crop_size_to_rotate,
     rotate,
@@ -29,7 +30,9 @@ __all__ = [
     "crop_size_to_rotate",
     "cutout",
     "jpeg",
+    "macenko",
     "noise",
+    "reinhard",
     "restain",
     "rotate",
     "rotate_together",

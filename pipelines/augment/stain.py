@@ -16,20 +16,15 @@ import numpy as np
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
+from pydmed_dali.pipelines.augment.densities import SCALE, change_densities
+
 HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 """Optical densities of hematoxylin, eosin and DAB in red, green and blue (Ruifrok, Johnston)."""
 
 _AMOUNTS = np.linalg.inv(HED)
-_DENSITIES = np.log10(256 / (np.arange(256) + 1.0))
-"""Optical density of each grey value; black is 2.41 and white 0."""
-_STEPS = 4096
-"""Densities told apart on the way back: at most half a grey value lies between two of them."""
-_SCALE = _STEPS / np.log10(256)
-_GREYS = np.rint(256 * 10 ** (-np.arange(_STEPS) / _SCALE) - 1)
-
-_TO_MATRIX = (_SCALE * np.einsum("ki,jk->kij", HED, _AMOUNTS)).astype(np.float32)
+_TO_MATRIX = (SCALE * np.einsum("ki,jk->kij", HED, _AMOUNTS)).astype(np.float32)
 """(3, 3, 3): summed with the stains' factors, the matrix from old densities to new ones."""
-_TO_SHIFT = (_SCALE * HED).astype(np.float32)
+_TO_SHIFT = (SCALE * HED).astype(np.float32)
 """(3, 3): summed with the stains' additions, the shift of the densities."""
 
 
@@ -51,18 +46,11 @@ def stain_jitter(image: DataNode, sigma: float = 0.15, addition: float = 0.02) -
 def restain(image: DataNode, factors: DataNode, additions: DataNode) -> DataNode:
     """The amount of each stain of `HED` times its factor, plus its addition.
 
-    Both are (3,) float32, on the CPU. From grey values to optical densities by a table, to new ones
-    by one matrix, and back by a table: within one grey value of the same in floating point, at half
-    its cost.
+    Both are (3,) float32, on the CPU. One matrix for all of it, within one grey value of the same
+    in floating point: see `change_densities`.
     """
     factors = fn.reshape(factors, shape=[3, 1, 1])
     additions = fn.reshape(additions, shape=[3, 1])
     matrix = fn.reductions.sum(types.Constant(_TO_MATRIX) * factors, axes=[0])
     shift = fn.reductions.sum(types.Constant(_TO_SHIFT) * additions, axes=[0])
-    densities = fn.lookup_table(
-        image, keys=list(range(256)), values=_DENSITIES.tolist(), dtype=types.FLOAT
-    )
-    steps = fn.cast(fn.coord_transform(densities, M=matrix, T=shift), dtype=types.UINT16)
-    return fn.lookup_table(
-        steps, keys=list(range(_STEPS)), values=_GREYS.tolist(), dtype=types.UINT8
-    )
+    return change_densities(image, matrix, shift)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.dali.info import Info, SlotRows
 from pydmed_dali.dali.pool_list import PoolList
+from pydmed_dali.dali.slot_stains import SlotStains
 from pydmed_dali.geometry import Size
 from pydmed_dali.loader.residents import Residents
 from pydmed_dali.plan.window import Window
@@ -28,6 +29,12 @@ class Batch(NamedTuple):
     """(N,): the patient's label number."""
     info: NDArray[np.int64]
     """(N, columns of `Info`)."""
+    stain: NDArray[np.float32] | None = None
+    """(N, rows, 3): how the crop's slide is stained; None where that was not asked for."""
+
+    def given(self) -> tuple[NDArray[Any], ...]:
+        """What there is of them, in this order."""
+        return tuple(array for array in self if array is not None)
 
 
 class Dealer:
@@ -45,9 +52,11 @@ class Dealer:
         pool: PoolList,
         labels: NDArray[np.int64],
         crop: Size,
+        stains: SlotStains | None = None,
     ) -> None:
         self._window, self._residents, self._rows = window, residents, rows
         self._tables, self._pool, self._labels = tables, pool, labels
+        self._stains = stains
         shape = np.array((crop.height, crop.width), np.int32)
         self._shapes = np.tile(shape, (window.batch_size, 1, 1))
         self._call = self._begun_at = 0
@@ -123,4 +132,5 @@ class Dealer:
         tally.count_batch(int(valid.sum()), len(np.unique(info[:, Info.SLIDE])), waited)
         tally.count_classes(info[valid, Info.CLASS])
         label = self._labels[info[:, Info.PATIENT]]
-        return Batch(in_ids, in_anchors, self._shapes, label, info)
+        stain = None if self._stains is None else self._stains.rows(slots)
+        return Batch(in_ids, in_anchors, self._shapes, label, info, stain)

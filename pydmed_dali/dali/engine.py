@@ -14,6 +14,7 @@ from pydmed_dali.dali.options import Options
 from pydmed_dali.dali.pool_list import PoolList
 from pydmed_dali.dali.residency import choose_residency, open_ring
 from pydmed_dali.dali.rings import RingNeed
+from pydmed_dali.dali.slot_stains import SlotStains
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
@@ -21,7 +22,8 @@ from pydmed_dali.loader.messages import ReadPlan
 from pydmed_dali.loader.own_annotations import AnnotationPlan
 from pydmed_dali.loader.own_code import has_policy
 from pydmed_dali.loader.pool import InProcessPool, Pool, WorkerPool, pickle_loader
-from pydmed_dali.loader.residents import Residents
+from pydmed_dali.loader.residents import Resident, Residents
+from pydmed_dali.loader.stain import StainPlan
 from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.loader.turns import Turns
 from pydmed_dali.plan.classes import ClassSampler
@@ -69,9 +71,15 @@ class Engine:
         self.residency = choose_residency(options.residency, device, need)
         self.ring = open_ring(self.residency, need)
         placer = Placer(options.seed, options.chunk, options.crop)
+        stain_plan = stains = None
+        if options.stain_statistics is not None:
+            stain_plan = StainPlan(options.stain_statistics, tissue.masks if tissue else {})
+            stains = SlotStains(need.layout.slots, options.stain_statistics)
 
         def start_pool(shared: SharedArena, arena: Arena) -> Pool:
-            plan = ReadPlan(arena.layout, placer, options.scale, tissue, cache, annotated)
+            plan = ReadPlan(
+                arena.layout, placer, options.scale, tissue, cache, annotated, stain_plan
+            )
             return self._start_pool(plan, loader, shared, arena)
 
         try:
@@ -80,6 +88,12 @@ class Engine:
             self.ring.close()
             raise
         rows = SlotRows(need.layout.slots, options.crop)
+
+        def note(resident: Resident) -> None:
+            rows.note(resident)
+            if stains is not None:
+                stains.note(resident)
+
         self.residents = Residents(
             dataset,
             sampler,
@@ -87,7 +101,7 @@ class Engine:
             self.visit,
             self.ring,
             self.pool,
-            rows.note,
+            note,
             options.on_error,
             options.prefetch_depth,
             Turns() if has_policy(loader) and options.passes is None else None,
@@ -95,7 +109,14 @@ class Engine:
         labels = np.asarray(dataset.label_numbers, np.int64)
         pool_list = PoolList(options.chunk.height, need.slots_per_image)
         self.dealer = Dealer(
-            self.window, self.residents, rows, self.ring.tables, pool_list, labels, options.crop
+            self.window,
+            self.residents,
+            rows,
+            self.ring.tables,
+            pool_list,
+            labels,
+            options.crop,
+            stains,
         )
 
     def close(self) -> None:

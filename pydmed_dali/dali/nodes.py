@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from numpy.typing import NDArray
 from nvidia.dali import fn
 from nvidia.dali.data_node import DataNode
 
@@ -26,6 +28,10 @@ class SmallChunks:
     """int64 scalar: `Dataset.label_numbers` of the crop's patient; on the source's device."""
     info: DataNode
     """int64 row, columns as in `Info`; always on the CPU."""
+    stain: DataNode | None = None
+    """float32 (rows, 3), how the crop's slide is stained, for `macenko` or `reinhard` of
+    `pydmed_dali.pipelines.augment`; always on the CPU. None unless the source was made with
+    `stain_statistics`."""
     annotated: MaskNodes | None = None
     """What annotations add; None where the source has none."""
 
@@ -59,20 +65,22 @@ class SmallChunks:
 
 def make_nodes(
     next_pool: Callable[[int], Images],
-    next_batch: Callable[[int], Batch],
+    next_batch: Callable[[int], tuple[NDArray[Any], ...]],
     crop: Size,
     backend: Device,
     device: Device,
     next_masks: Callable[[int], Images] | None = None,
+    with_stain: bool = False,
 ) -> SmallChunks:
     """Crops are cut where the ring lies, by `backend`, and given out on `device`.
 
     The same graph on both backends, so that a machine without a GPU tests what a GPU runs.
     """
     pool = fn.external_source(source=next_pool, no_copy=True, batch=True, device=backend)
-    in_ids, in_anchors, shapes, label, info = fn.external_source(
-        source=next_batch, num_outputs=len(Batch._fields), batch=True
+    in_ids, in_anchors, shapes, label, info, *more = fn.external_source(
+        source=next_batch, num_outputs=len(Batch._fields) - (not with_stain), batch=True
     )
+    stain = more[0] if with_stain else None
     image = fn.multi_paste(
         pool,
         in_ids=in_ids,
@@ -86,5 +94,5 @@ def make_nodes(
     if device == "gpu":
         # Behind the feeding of a batch, in DALI's own thread: a source of device="gpu" would have
         # the caller wait for the labels' copy.
-        return SmallChunks(image.gpu(), label.gpu(), info, annotated and annotated.gpu())
-    return SmallChunks(image, label, info, annotated)
+        return SmallChunks(image.gpu(), label.gpu(), info, stain, annotated and annotated.gpu())
+    return SmallChunks(image, label, info, stain, annotated)

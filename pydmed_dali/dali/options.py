@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
 from pydmed_dali.slide.scale import Scale
+from pydmed_dali.slide.stain import METHODS
 
 _MOST_ELEMENTS = 2**31
 _CHANNELS = 3
@@ -41,6 +42,7 @@ class Options:
     gpu_memory_share: float
     on_error: str
     read_timeout: float
+    stain_statistics: str | None = None
     annotated: str | None = None
     """What identifies annotations and classes in a saved state; None without annotations."""
 
@@ -69,6 +71,11 @@ class Options:
             raise OptionError(f"balance must be one of {BALANCES}, not {self.balance!r}")
         if self.on_error not in ("skip", "raise"):
             raise OptionError(f"on_error must be 'skip' or 'raise', not {self.on_error!r}")
+        if self.stain_statistics is not None and self.stain_statistics not in METHODS:
+            raise OptionError(
+                f"stain_statistics must be None or one of {', '.join(METHODS)}, not "
+                f"{self.stain_statistics!r}"
+            )
         if self.residency not in RESIDENCIES:
             raise OptionError(
                 f"residency must be one of {', '.join(RESIDENCIES)}, not {self.residency!r}"

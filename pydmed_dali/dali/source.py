@@ -9,12 +9,11 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from nvidia.dali import Pipeline
 from nvidia.dali.pipeline import do_not_convert
 
 from pydmed_dali.dali.bond import Bond, remember_source
-from pydmed_dali.dali.dealer import Batch
 from pydmed_dali.dali.device import choose_device, core_count, current_gpu
 from pydmed_dali.dali.engine import Engine
 from pydmed_dali.dali.info import SmallChunk, describe, to_numpy
@@ -99,6 +98,8 @@ class BigChunkSource(RunningSource):
         on_error: `skip` replaces what cannot be read, logs it and lists it in `stats`; `raise`
             stops with the first such error.
         read_timeout: seconds after which a worker that reads one chunk is taken to hang.
+        stain_statistics: `macenko` or `reinhard` has how each slide is stained come with its crops,
+            for the pipelines' blocks of these names; None asks for nothing. See docs/pipelines.md.
         loader: how slides are opened and read; a `BigChunkLoader` subclass for other formats.
 
     Raises `OptionError` for options that cannot work and `RingMemoryError` when the ring does not
@@ -138,6 +139,7 @@ class BigChunkSource(RunningSource):
         prefetch_depth: int = 2,
         on_error: str = "skip",
         read_timeout: float = 300.0,
+        stain_statistics: str | None = None,
         loader: BigChunkLoader | None = None,
     ) -> None:
         if not isinstance(dataset, Dataset):
@@ -174,6 +176,7 @@ class BigChunkSource(RunningSource):
             gpu_memory_share=gpu_memory_share,
             on_error=on_error,
             read_timeout=read_timeout,
+            stain_statistics=stain_statistics,
         )
         self.dataset = dataset
         self.device = choose_device(device)
@@ -255,6 +258,7 @@ class BigChunkSource(RunningSource):
             self._engine.ring.backend,
             self.device,
             None if self._engine.annotated is None else self._next_masks,
+            self.options.stain_statistics is not None,
         )
 
     def describe(self, info: ArrayLike) -> list[SmallChunk]:
@@ -326,14 +330,14 @@ class BigChunkSource(RunningSource):
         assert self._engine.ring.masks is not None
         return self._engine.ring.masks
 
-    def _next_batch(self, _: int) -> Batch:
+    def _next_batch(self, _: int) -> tuple[NDArray[Any], ...]:
         """DALI's callback for a batch. A call that raises loses a batch in DALI, so after the first
         failure nothing is delivered any more.
         """
         self.refuse_if_over()
         try:
             self._bond.refuse_overtaking(self._engine.dealer.begins_again)
-            return self._engine.dealer.next_batch(self._bond.depth)
+            return self._engine.dealer.next_batch(self._bond.depth).given()
         except StopIteration:
             raise
         except BaseException as error:

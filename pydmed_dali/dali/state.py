@@ -12,6 +12,7 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import StateError
 from pydmed_dali.plan.weights import digest_weights, tissue_areas
 from pydmed_dali.slide.open_slide import READERS
+from pydmed_dali.slide.stain import METHOD as STAIN_METHOD
 from pydmed_dali.slide.tissue_threshold import METHOD
 
 VERSION = 3
@@ -118,4 +119,6 @@ def _identity(options: Options, dataset: Dataset) -> dict[str, Any]:
     if options.balance == "tissue":
         values["tissue areas"] = digest_weights(tissue_areas(dataset))
     masks = "own masks" if options.own_masks else METHOD if options.min_tissue else None
-    return {**values, "dataset": dataset.fingerprint, "readers": READERS, "masks": masks}
+    stain = options.stain_statistics and f"{options.stain_statistics}, {STAIN_METHOD}"
+    found = {"masks": masks, "stain": stain}
+    return {**values, "dataset": dataset.fingerprint, "readers": READERS, **found}

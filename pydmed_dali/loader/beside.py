@@ -31,14 +31,18 @@ def files_beside(
     return {record.path: _looked_up(folder, record, endings) for record in dataset.slides}
 
 
-def _looked_up(folder: Path, record: Record, endings: Sequence[str]) -> Path:
-    place = folder.absolute() / record.relative
-    names = [
+def names_beside(slide: Path, endings: Sequence[str]) -> list[Path]:
+    """What a slide's file may be called in the slide's folder, in the order of the search."""
+    return [
         name
         for ending in endings
-        for name in (place.with_suffix(ending), place.with_name(place.name + ending))
-        if name != record.path
+        for name in (slide.with_suffix(ending), slide.with_name(slide.name + ending))
     ]
+
+
+def _looked_up(folder: Path, record: Record, endings: Sequence[str]) -> Path:
+    place = folder.absolute() / record.relative
+    names = [name for name in names_beside(place, endings) if name != record.path]
     return next((name for name in names if name.is_file()), names[0])
 
 

@@ -32,6 +32,7 @@ from pydmed_dali.loader.messages import (
     last_lines,
 )
 from pydmed_dali.loader.own_code import place_chunk, place_crops
+from pydmed_dali.loader.stain import StainFinder
 from pydmed_dali.loader.tissue import Tissue, TissueFinder, find_mask
 from pydmed_dali.loader.visit import Visit
 from pydmed_dali.plan.eligible import Eligible
@@ -72,6 +73,7 @@ class Filler:
         crop = plan.placer.crop
         self._finder = TissueFinder(plan.tissue, crop, cache) if plan.tissue else None
         self._annotations = AnnotationFinder(plan.annotated, crop) if plan.annotated else None
+        self._stains = StainFinder(plan.stain, cache) if plan.stain else None
 
     def fill(self, job: Job) -> Answer:
         """Load the job's chunk, or say why not; raises nothing but what ends a process."""
@@ -83,6 +85,7 @@ class Filler:
                 return self._survey(job, slide, begun)
             view = self._plan.scale.view(slide.facts, job.path)
             tissue = self._finder.find(job.path, slide, view) if self._finder else None
+            stain = self._stains.find(job.path, slide) if self._stains else None
             annotated = (
                 self._annotations.find(job.path, slide.facts.dimensions, view)
                 if self._annotations
@@ -105,6 +108,7 @@ class Filler:
             seconds=time.monotonic() - begun,
             file=self._files[job.path],
             tissue=tissue.share if tissue else None,
+            stain=stain,
             state=state,
             assumed_mpp=self._plan.scale.assumes_mpp(slide.facts),
         )
@@ -131,7 +135,6 @@ class Filler:
             )
         visit = Visit.of(job, placer, slide, view, eligible)
         placement, state = place_chunk(self._loader, visit, job)
-        self._arena.map_pages(job.slot)
         table = self._arena.table(job.slot)
         table[:] = place_crops(self._loader, visit, placement, len(table))
         if _POISON in os.environ:
@@ -148,6 +151,8 @@ class Filler:
             offset = Point(placement.origin.x % cell.width, placement.origin.y % cell.height)
             parts = touched_parts(table, placer.crop, extent, cell, offset)
             decoded = decoded_pixels(parts, cell, offset)
+        share = sum(part.size.area for part in parts) / self._plan.layout.chunk.area
+        self._arena.map_pages(job.slot, share)
         self._loader.extract_bigchunk(slide, view, placement.origin, out, parts)
         return placement, round(decoded * view.scale[0] * view.scale[1]), state
 

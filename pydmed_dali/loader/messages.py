@@ -17,6 +17,7 @@ from pathlib import Path
 from pydmed_dali.errors import OwnCodeError, SlideError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.loader.own_annotations import AnnotationPlan
+from pydmed_dali.loader.stain import StainPlan
 from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.loader.turns import Brief
 from pydmed_dali.plan.placement import Placer
@@ -24,6 +25,7 @@ from pydmed_dali.plan.sampler import Candidate
 from pydmed_dali.ring.arena import Layout
 from pydmed_dali.slide.file_identity import FileIdentity
 from pydmed_dali.slide.scale import Scale
+from pydmed_dali.slide.stain import Stain
 
 _LONGEST = 1 << 16
 _LONGEST_TRACEBACK = 4096
@@ -46,6 +48,8 @@ class ReadPlan:
     """The folder where what is found out of slides is kept; None keeps nothing."""
     annotated: AnnotationPlan | None = None
     """Annotations, for masks and for crops drawn by class; None for neither."""
+    stain: StainPlan | None = None
+    """What to find out of the slides' stain; None asks for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,8 @@ class Loaded:
     """The patient's state, as JSON, where a chunk policy was asked."""
     assumed_mpp: bool = False
     """Whether `mpp` follows from the source's default, because the file does not tell one."""
+    stain: Stain | None = None
+    """How the slide is stained; None where that was not asked for, or could not be found."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class TissueFinder:
         of a mask of the user's, its file.
         """
         own = self._plan.masks.get(path)
-        source = _reader(slide) if own is None else file_key(own, "mask")
+        source = reader_of(slide) if own is None else file_key(own, "mask")
         parts = (source, view.dimensions, self._crop, self._plan.min_tissue, METHOD, VERSION)
         key = None if source is None else file_key(path, "eligible", *parts)
         if (data := self._cache.get(key)) is not None:
@@ -114,7 +114,7 @@ def find_mask(path: Path, slide: Slide, own: Path | None, cache: Cache) -> Tissu
     """
     if own is not None:
         return read_mask(own, path, slide.facts)
-    key = file_key(path, "tissue mask", _reader(slide), METHOD)
+    key = file_key(path, "tissue mask", reader_of(slide), METHOD)
     if (data := cache.get(key)) is not None:
         return TissueMask.from_bytes(data)
     mask = compute_mask(slide)
@@ -122,7 +122,7 @@ def find_mask(path: Path, slide: Slide, own: Path | None, cache: Cache) -> Tissu
     return mask
 
 
-def _reader(slide: Slide) -> str:
+def reader_of(slide: Slide) -> str:
     """What the pixels come from: two readers may differ."""
     kind = type(slide)
     return f"{kind.__module__}.{kind.__qualname__}, {slide.facts.reader}"

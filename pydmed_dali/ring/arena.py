@@ -27,6 +27,7 @@ from pydmed_dali.wording import gib
 
 _CHANNELS = 3
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, which Python's mmap has no name for
+_MUCH = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ class Arena:
     def __init__(self, layout: Layout, descriptor: int) -> None:
         self.layout = layout
         self._map = mmap.mmap(descriptor, layout.nbytes)
+        self._met: set[int] = set()
         self._mapped: set[int] = set()
         # frombuffer keeps the mapping alive; an ndarray made with buffer= would leave DALI a
         # dangling pointer.
@@ -132,19 +134,22 @@ class Arena:
         chunk = self.layout.chunk
         return self._rows(slot * self.layout.chunk_bytes, chunk.height)
 
-    def map_pages(self, slot: int) -> None:
-        """Have this process's page tables hold a slot before it writes there, if it never did.
+    def map_pages(self, slot: int, share: float) -> None:
+        """Have this process's page tables hold a slot, of which it is to write `share`, 0 to 1.
 
-        All at once takes a third of the time that it takes page by page, as tiles are written:
-        docs/decisions/0009. A kernel that cannot do so (before Linux 5.14) does it page by page.
+        All at once takes a third of the time that it takes page by page, as tiles are written. A
+        slot of which little is written waits for its second time, so that a first batch does not
+        wait for memory that it does not need: docs/decisions/0009. A kernel that cannot map at once
+        (before Linux 5.14) does it page by page.
         """
-        if slot not in self._mapped:
+        if share < _MUCH and slot not in self._met:
+            self._met.add(slot)
+        elif slot not in self._mapped:
             self._mapped.add(slot)
             begin = slot * self.layout.chunk_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+            end = (slot + 1) * self.layout.chunk_bytes
             with suppress(OSError):
-                self._map.madvise(
-                    _POPULATE_WRITE, begin, (slot + 1) * self.layout.chunk_bytes - begin
-                )
+                self._map.madvise(_POPULATE_WRITE, begin, end - begin)
 
     def table(self, slot: int) -> Positions:
         """The crop positions of a slot, (R, 2)."""

@@ -87,4 +87,4 @@ def test_filling_a_chunk(slides: Path) -> None:
 def test_augmentation(slides: Path) -> None:
     small = ["--batch-size", "8", "--rounds", "1", "--batches", "1"]
     out = run("augmentation", "--slides", str(slides), *small)
-    assert len(re.findall(r"\| [\d,]+ \| [\d,]+-[\d,]+ \| [\d.]+x \|", out)) == 11
+    assert len(re.findall(r"\| [\d,]+ \| [\d,]+-[\d,]+ \| [\d.]+x \|", out)) == 15

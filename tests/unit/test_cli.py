@@ -113,6 +113,22 @@ def test_inspect_goes_on_after_a_broken_slide(slides: Path) -> None:
     assert "OpenSlide cannot open it" in broken["reason"]
 
 
+def test_inspect_tells_what_is_drawn_on_a_slide(tmp_path: Path) -> None:
+    slide = write_coordinate_slide(tmp_path / "slide.tif", Size(300, 200), levels=1)
+    file = tmp_path / "slide.geojson"
+    for moved, areas in ((0, {"tumor": 5000.0}), (1000, {})):
+        ring = [[x + moved, y] for x, y in ((10, 10), (110, 10), (110, 60), (10, 60))]
+        shape = {"type": "Polygon", "coordinates": [ring]}
+        drawn = {"type": "Feature", "geometry": shape, "properties": {"label": "tumor"}}
+        file.write_text(json.dumps(drawn))
+        result = CliRunner().invoke(app, ["inspect", str(slide), "--json"])
+        (told,) = json.loads(result.stdout)["slides"]
+        assert told["readable"] and told["annotated_areas"] == areas
+        assert (told["annotation_problem"] is None) == bool(areas)
+        shown = CliRunner().invoke(app, ["inspect", str(slide)]).stdout
+        assert ("tumor: 5,000 pixels of level 0" if areas else "outside the slide") in shown
+
+
 def test_inspect_prints_a_table_a_slide(slides: Path) -> None:
     result = CliRunner().invoke(app, ["inspect", str(slides)])
     assert result.exit_code == 0

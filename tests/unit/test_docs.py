@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from pydmed_dali import Size
+from pydmed_dali.cli_plan import plan_options, typical_study
+from pydmed_dali.measure.advice import Advice, Wishes
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("datasets.md", "own_code.md", "parity.md", "pipelines.md", "training.md")
+PAGES = ("choosing.md", "datasets.md", "own_code.md", "parity.md", "pipelines.md", "training.md")
 
 
 def blocks(page: str) -> list[str]:
@@ -44,6 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_tissue_slide(folder / f"{number}.svs", Size(2048, 2048), tissue=tissue, seed=1)
         (folder / "tissue" / tissue).mkdir(parents=True)
         (folder / "tissue" / tissue / "slide.svs").hardlink_to(folder / f"{number}.svs")
+        (folder / "annotations" / tissue).mkdir()
+        (folder / "annotations" / tissue / "slide.geojson").write_text(text)
     (folder / "her2.csv").write_text("slide,HER2\n0.svs,0\n1.svs,3\n")
     return folder
 
@@ -70,6 +74,39 @@ def test_a_code_block_runs(block: str, folder: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def planned(memory_gib: float) -> Advice:
+    """What `pydmed-dali plan` says without slides, on two cores."""
+    wishes = Wishes(Size(224, 224), 256, int(memory_gib * 2**30), 2, None)
+    return plan_options(typical_study(), wishes)
+
+
+def test_the_tables_of_the_choosing_page_are_what_plan_prints() -> None:
+    page = (DOCS / "choosing.md").read_text()
+    for found in planned(4).options:
+        assert (
+            f"| {found.setting.crops_per_chunk} | {found.crops_per_second:,.0f} | {found.limit} "
+            f"| {found.decode_amplification:.2f} | {found.slides_per_batch:.0f} "
+            f"| {found.same_chunk_pairs:.1%} | {found.share_per_pass:.2%} "
+            f"| {found.memory_bytes / 2**30:.1f} GiB |" in page
+        )
+    for memory in (0.5, 1, 4):
+        found = planned(memory).chosen
+        assert (
+            f"| {memory} | {found.setting.chunk.width} | {found.setting.resident} "
+            f"| {found.setting.crops_per_chunk} | {found.crops_per_second:,.0f} "
+            f"| {found.slides_per_batch:.0f} | {found.share_per_pass:.2%} "
+            f"| {found.memory_bytes / 2**30:.1f} GiB |" in page
+        )
+    slow = Wishes(Size(224, 224), 256, 4 * 2**30, 2, 2000)
+    assert plan_options(typical_study(), slow).chosen.setting.crops_per_chunk == 16
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in DOCS.rglob("*.md"):
+        for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 def texts_of_the_code() -> str:

@@ -12,18 +12,17 @@ import pytest
 import zarr
 from PIL import Image
 
-from examples import array_slides, augmentation_sheet
+from examples import array_slides, augmentation_sheet, stain_sheet
 from pydmed_dali import BigChunkSource, Info, Point, Size
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
 from tests.support import SMALL_RUN, assert_coordinates, sum_up, take
 
 
-def check_sheet(slides: Path, target: Path) -> None:
+def check_picture(target: Path, least: int) -> None:
     """It is drawn, and neither white nor black."""
-    augmentation_sheet.draw(slides, target)
     with Image.open(target) as picture:
-        assert picture.width > 1000 and picture.height > 1000
+        assert picture.width > least and picture.height > least
         grey = picture.convert("L")
         dark, light = grey.getextrema()
         mean = sum(n * count for n, count in enumerate(grey.histogram())) / (
@@ -35,12 +34,22 @@ def check_sheet(slides: Path, target: Path) -> None:
 
 def test_the_sheet_of_synthetic_tissue(tmp_path: Path) -> None:
     write_tissue_slide(tmp_path / "tumor.svs", Size(1024, 1024), tissue="tumor", seed=1)
-    check_sheet(tmp_path, tmp_path / "sheet.png")
+    augmentation_sheet.draw(tmp_path, tmp_path / "sheet.png")
+    check_picture(tmp_path / "sheet.png", 1000)
 
 
 def test_the_sheet_of_a_real_slide(real_slides: Path, tmp_path: Path) -> None:
     shutil.copy(real_slides / "CMU-1-Small-Region.svs", tmp_path)
-    check_sheet(tmp_path, tmp_path / "sheet.png")
+    augmentation_sheet.draw(tmp_path, tmp_path / "sheet.png")
+    check_picture(tmp_path / "sheet.png", 1000)
+
+
+def test_the_sheet_of_three_stainings(real_slides: Path, tmp_path: Path) -> None:
+    names = ("CMU-1-Small-Region.svs", "packed-biopsies.tif", "fluorescence-dapi.ndpi")
+    for name in names:
+        shutil.copy(real_slides / name, tmp_path)
+    stain_sheet.draw(tmp_path, tmp_path / names[0], tmp_path / "sheet.png")
+    check_picture(tmp_path / "sheet.png", 700)
 
 
 @pytest.fixture

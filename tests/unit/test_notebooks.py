@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,11 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+SLIDES = Path(
+    os.environ.get("PYDMED_DALI_TEST_SLIDES", Path(__file__).parents[3] / "shared/slides")
+)
+"""Where there are no real slides, notebooks make their own."""
 
 
 def read(path: Path) -> Any:
@@ -22,7 +28,9 @@ def test_there_are_notebooks() -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
+def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if SLIDES.is_dir():
+        monkeypatch.setenv("PYDMED_DALI_TEST_SLIDES", str(SLIDES))
     notebook = read(path)
     resources = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=240, kernel_name="python3", resources=resources).execute()

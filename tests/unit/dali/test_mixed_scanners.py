@@ -112,7 +112,8 @@ def test_a_resampled_crop_shows_the_places_that_info_names(tmp_path: Path, own: 
             along = image[CROP // 2, :, 0] if axis == 0 else image[:, CROP // 2, 1]
             error = (along - um * GREY)[um < EXTENT - 4]  # the slide's edge is beyond
             assert np.abs(error).max() <= GREY_TOLERANCE
-            assert abs(error.mean()) <= (own / 2 + PLACE_TOLERANCE) * GREY
+            # Whole grey values: steps of few phases do not round to their own mean.
+            assert abs(error.mean()) <= (own / 2 + PLACE_TOLERANCE) * GREY + 0.25
 
 
 def test_real_slides_of_different_scanners_give_equal_extents(real_slides: Path) -> None:

@@ -164,7 +164,10 @@ def test_closing_while_the_pipeline_is_still_referenced(
 def test_a_source_that_is_forgotten_ends_its_workers(coordinates: Dataset) -> None:
     take(BigChunkSource(coordinates, chunk_size=256, batch_size=8, resident=2, num_workers=2), 2)
     gc.collect()
-    assert not [t for t in threading.enumerate() if t.name.startswith("copier") and t.is_alive()]
+    for thread in threading.enumerate():
+        if thread.name.startswith("copier"):
+            thread.join(timeout=60)
+            assert not thread.is_alive()
 
 
 def test_a_ring_whose_copier_cannot_be_made_leaves_nothing(coordinates: Dataset) -> None:
