@@ -1,7 +1,7 @@
 """The grid of tiles over one slide, and its parting into BigChunks, in the order of the file.
 
-A *tile* is named by its (row, column) in the grid and lies at (column * stride, row * stride), in view
-pixels. The grid is regular, so that a dense array of results is a picture of the slide: tiles
+A *tile* is named by its (row, column) in the grid and lies at (column * stride, row * stride), in
+view pixels. The grid is regular, so that a dense array of results is a picture of the slide: tiles
 of the last row and column are not shifted inwards but reach beyond the slide's edge by less than a
 tile, where they show the slide's background. A slide smaller than a tile has one tile.
 """
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pydmed_dali.errors import SlideChangedError
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.plan.eligible import Eligible
-from pydmed_dali.plan.placement import Placement, Positions
+from pydmed_dali.plan.placement import Placement, Placer, Positions
+from pydmed_dali.plan.runs import Runs
 from pydmed_dali.plan.sampler import Candidate
 
 Integers = NDArray[np.int64]
@@ -92,7 +93,8 @@ class SlideGrid:
     def tiles_of(self, chunk: int) -> Integers:
         """(n, 2): (row, column) of a chunk's wanted tiles, row after row."""
         top, bottom, left, right = self._borders(chunk)
-        return np.argwhere(self.wanted[top:bottom, left:right]) + (top, left)
+        found: Integers = np.argwhere(self.wanted[top:bottom, left:right]) + np.array((top, left))
+        return found
 
     def region(self, chunk: int) -> Region:
         """Where a chunk lies, in view pixels: all its tiles, also where they leave the slide."""
@@ -113,11 +115,10 @@ class SlideGrid:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GridPlacer:
-    """Places chunks and tiles as their slide's grid says: the part of a `Placer` in training."""
+class GridPlacer(Placer):
+    """Places chunks and tiles as their slide's grid says: `crop` is a tile, the seed decides
+    nothing."""
 
-    crop: Size
-    """A tile."""
     grids: Mapping[int, SlideGrid]
     """By slide number."""
 
@@ -127,7 +128,7 @@ class GridPlacer:
         tile: Size,
         candidate: Candidate,
         visit: int,
-        eligible: Eligible | None = None,
+        eligible: Eligible | Runs | None = None,
     ) -> Placement:
         """The chunk of a candidate, whose `turn` is its number in the grid.
 
@@ -148,7 +149,8 @@ class GridPlacer:
         grid = self.grids[candidate.slide]
         stride = np.array((grid.stride.height, grid.stride.width))
         places = grid.tiles_of(candidate.turn) * stride - (placement.origin.y, placement.origin.x)
-        return places[np.minimum(np.arange(count), len(places) - 1)].astype(np.int32)
+        filled: Positions = places[np.minimum(np.arange(count), len(places) - 1)].astype(np.int32)
+        return filled
 
 
 def tile_count(extent: int, tile: int, stride: int) -> int:
@@ -203,7 +205,7 @@ def tissue_shares(mask: Mask, extent: Size, tile: Size, stride: Size) -> Reals:
 
 
 def _means(values: Reals, starts: Reals, ends: Reals) -> Reals:
-    """The means of `values` (n, m) along the first axis over each stretch, in parts of the whole."""
+    """The means of `values` (n, m) along the first axis over stretches, given in parts of it."""
     sums = np.zeros((len(values) + 1, values.shape[1]))
     np.cumsum(values, axis=0, out=sums[1:])
 

@@ -104,6 +104,10 @@ class TileWindow:
         oldest = first[np.maximum(np.arange(self.batches) - depth + 1, 0)]
         return int((last - oldest).max()) + 1 + loads
 
+    def horizon(self, depth: int) -> int:
+        """0: nothing that is said on the way changes which tiles come; see `Window.horizon`."""
+        return 0
+
     def _chunk_of(self, tiles: Integers) -> Integers:
         found: Integers = np.searchsorted(self.first_tiles, tiles, "right") - 1
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_every_wanted_tile_lies_whole_in_exactly_one_chunk(case: tuple[SlideGrid
     grid, chunk_size = case
     seen = np.zeros(grid.shape, np.int64)
     numbers, counts = grid.chunks()
-    placer = GridPlacer(grid.tile, {0: grid})
+    placer = GridPlacer(0, chunk_size, grid.tile, {0: grid})
     for chunk, count in zip(numbers.tolist(), counts.tolist(), strict=True):
         candidate = Candidate(0, 0, chunk, 0)
         placement = placer.place(grid.extent, Size(1, 1), candidate, 0)
@@ -69,9 +69,10 @@ def test_every_wanted_tile_lies_whole_in_exactly_one_chunk(case: tuple[SlideGrid
         places = placer.crops(placement, candidate, 0, count + 2)
         assert (places[count:] == places[count - 1]).all()
         assert (places >= 0).all()
-        assert (places + (grid.tile.height, grid.tile.width) <= (size.height, size.width)).all()
+        tile = np.array((grid.tile.height, grid.tile.width))
+        assert (places + tile <= (size.height, size.width)).all()
         stride = (grid.stride.height, grid.stride.width)
-        corner = (placement.origin.y, placement.origin.x)
+        corner = np.array((placement.origin.y, placement.origin.x))
         np.testing.assert_array_equal(places[:count] + corner, tiles * stride)
     np.testing.assert_array_equal(seen, grid.wanted)
     assert grid.count == seen.sum()
@@ -87,7 +88,7 @@ def test_no_other_parting_decodes_fewer_cells(axis: tuple[int, int, int, int, in
 
     def price(borders: tuple[int, ...]) -> tuple[int, int]:
         cells = 0
-        for begin, end in zip(borders, borders[1:], strict=False):
+        for begin, end in pairwise(borders):
             if (end - begin - 1) * stride + tile > chunk:
                 return 10**9, 0
             last = min((end - 1) * stride + tile, extent)
@@ -116,7 +117,7 @@ def test_without_overlap_little_is_decoded_twice(
 ) -> None:
     side, cells = Size(tile, tile), Size(cell, cell)
     grid = SlideGrid.of(extent, side, side, Size(chunk, chunk), cells)
-    placer, decoded = GridPlacer(side, {0: grid}), 0
+    placer, decoded = GridPlacer(0, Size(chunk, chunk), side, {0: grid}), 0
     numbers, counts = grid.chunks()
     for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
         candidate = Candidate(0, 0, number, 0)
@@ -150,6 +151,6 @@ def test_tissue_shares_are_the_means_of_the_masks_pixels(
 
 def test_a_slide_of_another_size_than_counted_is_refused() -> None:
     grid = SlideGrid.of(Size(100, 100), Size(8, 8), Size(8, 8), Size(64, 64), Size(16, 16))
-    placer = GridPlacer(Size(8, 8), {0: grid})
+    placer = GridPlacer(0, Size(64, 64), Size(8, 8), {0: grid})
     with pytest.raises(SlideChangedError, match="has 100x99 pixels, and had 100x100"):
         placer.place(Size(100, 99), Size(16, 16), Candidate(0, 0, 0, 0), 0)

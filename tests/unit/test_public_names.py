@@ -38,6 +38,7 @@ def test_the_names_are_these() -> None:
         "SmallChunk",
         "SmallChunkIterator",
         "Stats",
+        "TileSource",
         "View",
         "Visit",
         "classes_at",
