@@ -14,7 +14,7 @@ from pydmed_dali.errors import (
     DatasetError,
     OptionError,
     SlideChangedError,
-    SlideReadError,
+    SlideError,
     SourceClosedError,
     StateError,
 )
@@ -153,13 +153,12 @@ def test_no_slide_that_can_be_read_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_slide_that_goes_bad_ends_the_run_and_is_named(tmp_path: Path, workers: int) -> None:
     dataset = make_slides(tmp_path, SIZES)
-    first, second = (record.path for record in dataset.slides)
+    second = dataset.slides[1].path
     with TileSource(dataset, tile_size=64, batch_size=10, num_workers=workers) as source:
         # As large as before, but no longer what its directory tells.
         second.write_bytes(second.read_bytes()[:2000].ljust(second.stat().st_size, b"\0"))
-        with pytest.raises((SlideReadError, OSError), match=str(second)):
+        with pytest.raises(SlideError, match=str(second)):
             list(SmallChunkIterator(basic(source), NAMES))
-    assert first.is_file()
 
 
 def test_a_slide_of_another_size_than_counted_ends_the_run(tmp_path: Path) -> None:
