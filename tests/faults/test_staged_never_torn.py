@@ -70,6 +70,7 @@ def test_a_source_whose_reading_is_ahead() -> None:
         assert count(endless(source, 6), CROPS_EACH) == 0
 
 
+@pytest.mark.usefixtures("slow_to_cut")
 def test_a_lease_that_is_too_short_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Window, "oldest_in_use", lambda w, call, depth: w.first_chunk(call))
     with open_ahead() as source:
