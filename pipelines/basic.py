@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from nvidia.dali.data_node import DataNode
 
-from pydmed_dali import BigChunkSource, pipeline_def
+from pydmed_dali import BigChunkSource, TileSource, pipeline_def
 
 
 @pipeline_def
-def basic(source: BigChunkSource) -> tuple[DataNode, DataNode, DataNode]:
+def basic(source: BigChunkSource | TileSource) -> tuple[DataNode, DataNode, DataNode]:
     """Give out image (N, height, width, 3) uint8, label (N,) int64 and info (N, columns) int64."""
     crops = source.small_chunks()
     return crops.image, crops.label, crops.info

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydmed_dali.dali.iterator import SmallChunkIterator
     from pydmed_dali.dali.pipeline import pipeline_def
     from pydmed_dali.dali.source import BigChunkSource
+    from pydmed_dali.dali.tile_source import TileSource
     from pydmed_dali.dataset import Dataset, Patient, Record
     from pydmed_dali.errors import PydmedError
     from pydmed_dali.geometry import Point, Size
@@ -52,6 +53,7 @@ _HOMES = {
     "SmallChunk": "dali.info",
     "SmallChunkIterator": "dali.iterator",
     "Stats": "loader.statistics",
+    "TileSource": "dali.tile_source",
     "View": "slide.view",
     "Visit": "loader.visit",
     "classes_at": "annotation.mask",
@@ -84,6 +86,7 @@ __all__ = [
     "SmallChunk",
     "SmallChunkIterator",
     "Stats",
+    "TileSource",
     "View",
     "Visit",
     "classes_at",

@@ -15,7 +15,7 @@ against the builtin keeps working.
     │   ├── SlideMaskError (ValueError)       its tissue mask cannot be used, or leaves nothing
     │   ├── SlideReadError                    opened, but a region cannot be read
     │   └── SlideChangedError                 became another file while a run goes on
-    ├── OwnCodeError (RuntimeError)           a loader of the user's own breaks its rules
+    ├── OwnCodeError (RuntimeError)           a loader or model of the user's own breaks its rules
     ├── RingMemoryError (MemoryError)         the ring does not fit the memory that is free
     ├── WorkerError (RuntimeError)            the loader processes cannot go on
     │   └── WorkerTimeoutError (TimeoutError) a loader process did not answer in time
@@ -80,7 +80,7 @@ class SlideChangedError(SlideError):
 
 
 class OwnCodeError(PydmedError, RuntimeError):
-    """Code of the user's own in a `BigChunkLoader` raised, or returned what it must not."""
+    """A `BigChunkLoader` or model of the user's own raised, or returned what it must not."""
 
 
 class RingMemoryError(PydmedError, MemoryError):

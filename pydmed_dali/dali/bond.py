@@ -11,9 +11,9 @@ from nvidia.dali import Pipeline
 from pydmed_dali.errors import SourceError
 
 if TYPE_CHECKING:
-    from pydmed_dali.dali.source import BigChunkSource
+    from pydmed_dali.dali.bound import BoundSource
 
-_sources: weakref.WeakKeyDictionary[Pipeline, weakref.ref[BigChunkSource]]
+_sources: weakref.WeakKeyDictionary[Pipeline, weakref.ref[BoundSource]]
 _sources = weakref.WeakKeyDictionary()
 
 
@@ -133,12 +133,12 @@ def _without_stream(
     return outputs
 
 
-def remember_source(pipeline: Pipeline, source: BigChunkSource) -> None:
+def remember_source(pipeline: Pipeline, source: BoundSource) -> None:
     """Have `source_of` find the source; neither keeps the other alive by this."""
     _sources[pipeline] = weakref.ref(source)
 
 
-def source_of(pipeline: Pipeline) -> BigChunkSource:
+def source_of(pipeline: Pipeline) -> BoundSource:
     """The source that a pipeline was bound to; raises `SourceError` where there is none."""
     reference = _sources.get(pipeline)
     source = reference() if reference else None

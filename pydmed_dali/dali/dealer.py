@@ -13,6 +13,7 @@ from pydmed_dali.dali.pool_list import PoolList
 from pydmed_dali.dali.slot_stains import SlotStains
 from pydmed_dali.geometry import Size
 from pydmed_dali.loader.residents import Residents
+from pydmed_dali.plan.tile_window import TileWindow
 from pydmed_dali.plan.window import Window
 
 
@@ -45,7 +46,7 @@ class Dealer:
 
     def __init__(
         self,
-        window: Window,
+        window: Window | TileWindow,
         residents: Residents,
         rows: SlotRows,
         tables: NDArray[np.int32],

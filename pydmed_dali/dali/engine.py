@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,8 @@ from pydmed_dali.dali.pool_list import PoolList
 from pydmed_dali.dali.residency import choose_residency, open_ring
 from pydmed_dali.dali.rings import RingNeed
 from pydmed_dali.dali.slot_stains import SlotStains
+from pydmed_dali.dali.work import Work
 from pydmed_dali.dataset import Dataset
-from pydmed_dali.errors import OptionError
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import ReadPlan
 from pydmed_dali.loader.own_annotations import AnnotationPlan
@@ -26,13 +25,9 @@ from pydmed_dali.loader.residents import Resident, Residents
 from pydmed_dali.loader.stain import StainPlan
 from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.loader.turns import Turns
-from pydmed_dali.plan.classes import ClassSampler
-from pydmed_dali.plan.placement import Placer
-from pydmed_dali.plan.sampler import Sampler
+from pydmed_dali.plan.tile_window import TileWindow
 from pydmed_dali.plan.window import Window
 from pydmed_dali.ring.arena import Arena, Layout, SharedArena
-
-logger = logging.getLogger("pydmed_dali.dali")
 
 _MOST_JOBS = 16
 
@@ -43,6 +38,7 @@ class Engine:
     def __init__(
         self,
         options: Options,
+        work: Work[Window] | Work[TileWindow],
         dataset: Dataset,
         loader: BigChunkLoader,
         tissue: TissuePlan | None,
@@ -54,23 +50,11 @@ class Engine:
         self.options = options
         pickle_loader(loader)
         self.annotated = annotated
-        self.sampler = sampler = self._make_sampler(dataset)
-        self.visits_per_pass = sampler.visits_per_pass
-        self.window = Window.of(
-            options.resident, options.crops_per_chunk, options.batch_size, self._chunks()
-        )
-        if 2 * options.batch_size > options.crops_per_chunk * options.resident:
-            logger.warning(
-                "batch_size=%d uses up more BigChunks than half of resident=%d: the ring's size "
-                "follows from prefetching; raise crops_per_chunk=%d or lower batch_size",
-                options.batch_size,
-                options.resident,
-                options.crops_per_chunk,
-            )
+        self.visits_per_pass = work.sampler.visits_per_pass
+        self.window: Window | TileWindow = work.window
         need = self._ring_need(gpu or 0)
         self.residency = choose_residency(options.residency, device, need)
         self.ring = open_ring(self.residency, need)
-        placer = Placer(options.seed, options.chunk, options.crop)
         stain_plan = stains = None
         if options.stain_statistics is not None:
             stain_plan = StainPlan(options.stain_statistics, tissue.masks if tissue else {})
@@ -78,7 +62,7 @@ class Engine:
 
         def start_pool(shared: SharedArena, arena: Arena) -> Pool:
             plan = ReadPlan(
-                arena.layout, placer, options.scale, tissue, cache, annotated, stain_plan
+                arena.layout, work.placer, options.scale, tissue, cache, annotated, stain_plan
             )
             return self._start_pool(plan, loader, shared, arena)
 
@@ -96,7 +80,7 @@ class Engine:
 
         self.residents = Residents(
             dataset,
-            sampler,
+            work.sampler,
             self.window,
             self.visit,
             self.ring,
@@ -125,20 +109,6 @@ class Engine:
         self.ring.close()
         self.dealer.close()
 
-    def _make_sampler(self, dataset: Dataset) -> Sampler | ClassSampler:
-        options, plan = self.options, self.annotated
-        common = (
-            options.seed,
-            options.rank,
-            options.world_size,
-            options.balance,
-            options.weights,
-        )
-        if plan is None or not plan.shares:
-            return Sampler(dataset, *common)
-        slides = [plan.slides_with(number, dataset) for number in range(len(plan.names))]
-        return ClassSampler(dataset, plan.shares, slides, *common)
-
     def _ring_need(self, gpu: int) -> RingNeed:
         """Slots for what is pinned and what is loaded; pad rows up to one image for each crop."""
         options = self.options
@@ -165,19 +135,6 @@ class Engine:
         per_batch = -(-options.batch_size // options.crops_per_chunk)
         jobs = min(max(2, -(-per_batch // options.num_workers) + 1), _MOST_JOBS)
         return WorkerPool(plan, loader, shared, options.num_workers, options.read_timeout, jobs)
-
-    def _chunks(self) -> int | None:
-        """J: this rank's chunks of a finite run."""
-        options = self.options
-        if options.passes is None:
-            return None
-        total = options.passes * self.visits_per_pass
-        if options.rank >= total:
-            raise OptionError(
-                f"rank {options.rank} of {options.world_size} has no BigChunk to visit: "
-                f"passes={options.passes} make {total} visits; raise passes or lower world_size"
-            )
-        return len(range(options.rank, total, options.world_size))
 
     def visit(self, chunk: int) -> int:
         """The plan's visit, over all ranks, of a loading number."""

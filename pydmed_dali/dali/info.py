@@ -55,11 +55,12 @@ class Info(IntEnum):
     CHUNK_Y = 15
     """Upper edge of the BigChunk, in level-0 pixels."""
     CHUNK_LEVEL0_WIDTH = 16
-    """Width of what of the BigChunk lies on the slide, in level-0 pixels."""
+    """Width of what of the BigChunk lies on the slide, in level-0 pixels; of a `TileSource`, of
+    all its tiles, also where they reach beyond the slide."""
     CHUNK_LEVEL0_HEIGHT = 17
-    """Height of what of the BigChunk lies on the slide, in level-0 pixels."""
+    """Height, as `CHUNK_LEVEL0_WIDTH`."""
     VALID = 18
-    """1, or 0 for the copies that fill the last batch of a finite source."""
+    """1, or 0 for the copies that fill a batch of a finite source."""
     CLASS = 19
     """Number of the class that the crop was drawn for, 0 for the rest; -1 where crops are not drawn
     by class."""

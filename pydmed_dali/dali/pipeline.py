@@ -9,7 +9,7 @@ from typing import Any, overload
 import nvidia.dali
 from nvidia.dali import Pipeline
 
-from pydmed_dali.dali.source import BigChunkSource
+from pydmed_dali.dali.bound import BoundSource
 from pydmed_dali.errors import SourceError
 
 Definition = Callable[..., Any]
@@ -36,8 +36,8 @@ def pipeline_def(
         define = nvidia.dali.pipeline_def(function, **options)
 
         @wraps(function)
-        def create_pipeline(source: BigChunkSource, *args: Any, **kwargs: Any) -> Pipeline:
-            if not isinstance(source, BigChunkSource):
+        def create_pipeline(source: BoundSource, *args: Any, **kwargs: Any) -> Pipeline:
+            if not isinstance(source, BoundSource):
                 raise SourceError(
                     f"{function.__name__} takes a BigChunkSource as its first argument, not "
                     f"{source!r}"

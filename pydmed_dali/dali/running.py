@@ -8,24 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pydmed_dali.dali.engine import Engine
+from pydmed_dali.dali.bound import BoundSource
 from pydmed_dali.dali.info import Info, to_numpy
-from pydmed_dali.dali.options import Options
 from pydmed_dali.dali.state import check_state, make_state
 from pydmed_dali.dali.told import Told
-from pydmed_dali.dataset import Dataset
-from pydmed_dali.errors import SourceClosedError, SourceError, StateError
+from pydmed_dali.errors import StateError
 
 
-class RunningSource:
+class RunningSource(BoundSource):
     """The part of `BigChunkSource` that a training loop uses beside its batches."""
 
-    options: Options
-    dataset: Dataset
-    _engine: Engine
     _told: Told
-    _failure: BaseException | None = None
-    _closed = False
 
     def state_dict(self, after: ArrayLike | None = None) -> dict[str, Any]:
         """The place behind the last batch that the training loop has: plain values only.
@@ -101,20 +94,3 @@ class RunningSource:
         """
         self.refuse_if_over()
         self._told.send(patient, message, after)
-
-    @property
-    def position(self) -> int:
-        """Number of the batch that DALI asks for next: ahead of what a training loop has."""
-        return self._engine.window.place(self._engine.dealer.call)[1]
-
-    def refuse_if_over(self) -> None:
-        """Raise what ended the source: that it was closed, or its first failure, again."""
-        if self._closed:
-            raise SourceClosedError("the source was closed; make a new one to go on")
-        if isinstance(self._failure, Exception):
-            raise self._failure
-        if self._failure is not None:
-            raise SourceError(
-                f"the source was interrupted ({self._failure!r}) while a batch was put together; "
-                "make a new one, and load_state_dict to continue"
-            )

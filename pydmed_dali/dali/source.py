@@ -5,25 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from types import TracebackType
-from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from nvidia.dali import Pipeline
-from nvidia.dali.pipeline import do_not_convert
-
-from pydmed_dali.dali.bond import Bond, remember_source
-from pydmed_dali.dali.device import choose_device, core_count, current_gpu
+from pydmed_dali.dali.bond import Bond
+from pydmed_dali.dali.bound import usual_workers
+from pydmed_dali.dali.device import choose_device, current_gpu
 from pydmed_dali.dali.engine import Engine
-from pydmed_dali.dali.info import SmallChunk, describe, to_numpy
-from pydmed_dali.dali.nodes import SmallChunks, make_nodes
 from pydmed_dali.dali.options import Options
-from pydmed_dali.dali.pool_list import Images
-from pydmed_dali.dali.residency import Residency
 from pydmed_dali.dali.running import RunningSource
-from pydmed_dali.dali.summary import make_report, make_stats
 from pydmed_dali.dali.told import Told
+from pydmed_dali.dali.work import crop_work, make_sampler
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
@@ -31,13 +21,9 @@ from pydmed_dali.loader.beside import Beside
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.own_annotations import Classes, plan_annotations
 from pydmed_dali.loader.own_masks import Masks, plan_tissue
-from pydmed_dali.loader.report import Report
-from pydmed_dali.loader.statistics import Stats
-from pydmed_dali.plan.random import mix
+from pydmed_dali.loader.pool import pickle_loader
 from pydmed_dali.plan.weights import read_weights
 from pydmed_dali.slide.cache import cache_folder
-
-_MOST_WORKERS = 8
 
 
 class BigChunkSource(RunningSource):
@@ -152,7 +138,7 @@ class BigChunkSource(RunningSource):
         if level is None and mpp is None and magnification is None:
             level = 0
         if num_workers is None:
-            num_workers = min(max(core_count() - 1, 1), _MOST_WORKERS)
+            num_workers = usual_workers()
         self.options = Options(
             chunk=Size.of(chunk_size, "chunk_size"),
             crop=Size.of(crop_size, "crop_size"),
@@ -184,15 +170,16 @@ class BigChunkSource(RunningSource):
         self.device = choose_device(device)
         self._gpu = current_gpu() if self.device == "gpu" else None
         self._bond = Bond(batch_size, prefetch_depth, self._gpu)
-        self._failure: BaseException | None = None
-        self._closed = False
         tissue = plan_tissue(dataset, min_tissue, masks)
         folder = cache_folder(cache_dir)
         annotated = plan_annotations(dataset, annotations, classes, folder)
         if annotated is not None:
             self.options = replace(self.options, annotated=annotated.identity)
+        pickle_loader(loader)
+        sampler = make_sampler(self.options, dataset, annotated)
         self._engine = Engine(
             self.options,
+            crop_work(self.options, sampler),
             dataset,
             loader,
             tissue,
@@ -201,17 +188,7 @@ class BigChunkSource(RunningSource):
             self._gpu,
             annotated,
         )
-        self._told = Told(self._engine, dataset)
-
-    @property
-    def residency(self) -> Residency:
-        """Where the BigChunks lie: `host`, `device` or `mapped`."""
-        return self._engine.residency
-
-    @property
-    def batch_size(self) -> int:
-        """Crops in a batch."""
-        return self.options.batch_size
+        self._told = Told(self._engine, sampler, dataset)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -226,125 +203,9 @@ class BigChunkSource(RunningSource):
         """Whether the source ends with StopIteration after `passes` visits of every patient."""
         return self._engine.window.chunks is not None
 
-    @property
-    def pipeline_options(self) -> dict[str, Any]:
-        """The arguments of `nvidia.dali.pipeline_def` that fit this source.
-
-        The seed differs between ranks, so that two ranks do not augment alike. With checkpointing,
-        a state can hold what random operators draw next.
-        """
-        options = self.options
-        return {
-            "batch_size": options.batch_size,
-            "num_threads": max(core_count() - options.num_workers, 1),
-            "device_id": self._gpu,
-            "prefetch_queue_depth": options.prefetch_depth,
-            "seed": int(mix(options.seed, options.rank)[0] >> np.uint64(33)),
-            "enable_checkpointing": True,
-        }
-
-    @do_not_convert
-    def small_chunks(self) -> SmallChunks:
-        """The crops as nodes of the pipeline that is being defined; once in a source's life.
-
-        Raises `SourceError` outside a pipeline definition, at a second call, and where the
-        pipeline's batch size or prefetch depth does not fit the source.
-        """
-        self.refuse_if_over()
-        pipeline = self._bond.tie(Pipeline.current(), self._engine.dealer.has_begun)
-        remember_source(pipeline, self)
-        return make_nodes(
-            self._next_pool,
-            self._next_batch,
-            self.options.crop,
-            self._engine.ring.backend,
-            self.device,
-            self.options.pixel,
-            None if self._engine.annotated is None else self._next_masks,
-            self.options.stain_statistics is not None,
-        )
-
-    def describe(self, info: ArrayLike) -> list[SmallChunk]:
-        """Where each crop came from; `info` is the pipeline's output, (N, columns) or one row."""
-        rows = np.atleast_2d(to_numpy(info))
-        annotated = self._engine.annotated
-        return [describe(row, self.dataset, self.options.mpp, annotated) for row in rows]
-
-    def stats(self) -> Stats:
-        """What the source did so far."""
-        return make_stats(self._engine, self.dataset, self.options.crop)
-
-    def report(self) -> Report:
-        """What could not be read, and which loader processes had to be replaced."""
-        return make_report(self._engine, self.dataset)
-
-    @property
-    def bound_pipeline(self) -> Pipeline | None:
-        """The pipeline that this source serves, as long as somebody holds it."""
-        return self._bond.pipeline
-
-    def unbind(self) -> None:
-        """Let go of a pipeline whose definition failed."""
-        self._bond.untie()
-
     def crops_in_batch(self, batch: int) -> int:
         """Crops of a batch without the copies that fill a finite run's last one."""
         if self._engine.window.chunks is None:
             return self.batch_size
         crops = self._engine.window.chunks * self.options.crops_per_chunk
         return min(self.batch_size, crops - batch * self.batch_size)
-
-    def end_run(self) -> None:
-        """Have a finite run that is under way end at its next batch, as if it were complete."""
-        self._engine.dealer.end_run()
-
-    def close(self) -> None:
-        """End the workers and let go of the ring; closing again does nothing.
-
-        Pipelines of the source raise `SourceClosedError` from then on.
-        """
-        if not self._closed:
-            self._closed = True
-            self._engine.close()
-
-    def __enter__(self) -> BigChunkSource:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _next_pool(self, _: int) -> Images:
-        """DALI's callback for the ring: always the same list, so nothing is copied.
-
-        DALI numbers the calls, but anew in each epoch and process: the dealer counts by itself. A
-        callback without an argument would have DALI warn wherever it makes checkpoints.
-        """
-        self.refuse_if_over()
-        return self._engine.ring.images
-
-    def _next_masks(self, _: int) -> Images:
-        """DALI's callback for the ring's masks, as `_next_pool`."""
-        self.refuse_if_over()
-        assert self._engine.ring.masks is not None
-        return self._engine.ring.masks
-
-    def _next_batch(self, _: int) -> tuple[NDArray[Any], ...]:
-        """DALI's callback for a batch. A call that raises loses a batch in DALI, so after the first
-        failure nothing is delivered any more.
-        """
-        self.refuse_if_over()
-        try:
-            self._bond.refuse_overtaking(self._engine.dealer.begins_again)
-            return self._engine.dealer.next_batch(self._bond.depth).given()
-        except StopIteration:
-            raise
-        except BaseException as error:
-            if self._closed:  # by another thread, while this one waited
-                self.refuse_if_over()
-            self._failure = error
-            raise

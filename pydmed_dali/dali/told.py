@@ -14,6 +14,8 @@ from pydmed_dali.dali.info import Info, to_numpy
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError, SourceError, StateError
 from pydmed_dali.loader.turns import Message
+from pydmed_dali.plan.classes import ClassSampler
+from pydmed_dali.plan.sampler import Sampler
 from pydmed_dali.plan.weights import read_weights
 
 _MOST_WAITING = 16_384
@@ -27,8 +29,8 @@ class Told:
     same for any number of workers and any prefetch depth: see `Window.horizon`.
     """
 
-    def __init__(self, engine: Engine, dataset: Dataset) -> None:
-        self._engine, self._dataset = engine, dataset
+    def __init__(self, engine: Engine, sampler: Sampler | ClassSampler, dataset: Dataset) -> None:
+        self._engine, self._sampler, self._dataset = engine, sampler, dataset
         self._positions = {patient.id: n for n, patient in enumerate(dataset.patients)}
 
     def set_weights(self, weights: Mapping[str, float], after: ArrayLike) -> None:
@@ -38,8 +40,8 @@ class Told:
         batch, chunk = self._heeded_from(after, "set_weights")
         # The same visit on every rank.
         visit = engine.visit(chunk) // world_size * world_size
-        engine.sampler.set_weights(visit, values)
-        engine.sampler.forget_weights(engine.visit(engine.window.first_chunk(batch)))
+        self._sampler.set_weights(visit, values)
+        self._sampler.forget_weights(engine.visit(engine.window.first_chunk(batch)))
 
     def send(self, patient: str, message: Any, after: ArrayLike) -> None:
         """See `BigChunkSource.send`."""
@@ -73,7 +75,7 @@ class Told:
         if engine.window.chunks is not None:
             return {}
         first = engine.window.first_chunk(batches)
-        weights = engine.sampler.weights_state(engine.visit(first))
+        weights = self._sampler.weights_state(engine.visit(first))
         turns = engine.residents.turns
         patients = None if turns is None else turns.state(first)
         if weights is None and patients is None:
@@ -101,7 +103,7 @@ class Told:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave, before any chunk is begun."""
         self._engine.residents.horizon = state.get("horizon", self._engine.residents.horizon)
-        self._engine.sampler.restore_weights(state.get("weights"))
+        self._sampler.restore_weights(state.get("weights"))
         if self._engine.residents.turns is not None and state.get("patients") is not None:
             self._engine.residents.turns.restore(state["patients"])
 

@@ -23,6 +23,8 @@ from pydmed_dali.loader.statistics import Tally
 from pydmed_dali.loader.turns import Turns
 from pydmed_dali.plan.classes import ClassSampler
 from pydmed_dali.plan.sampler import Candidate, Sampler
+from pydmed_dali.plan.tile_sampler import TileSampler
+from pydmed_dali.plan.tile_window import TileWindow
 from pydmed_dali.plan.window import Window
 from pydmed_dali.ring.arena import Layout
 from pydmed_dali.ring.slots import Slots
@@ -100,8 +102,8 @@ class Residents:
     def __init__(
         self,
         dataset: Dataset,
-        sampler: Sampler | ClassSampler,
-        window: Window,
+        sampler: Sampler | ClassSampler | TileSampler,
+        window: Window | TileWindow,
         visit_of: Callable[[int], int],
         ring: Ring,
         pool: Pool,

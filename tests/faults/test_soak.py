@@ -15,6 +15,7 @@ from tests.faults.leaks import KeepsChunks, KeepsFiles
 
 CROPS = int(os.environ.get("PYDMED_DALI_SOAK_CROPS", 60_000))
 FEW_CROPS = 12_000
+RUNS = 3
 CHUNK, EACH = 256, 64
 MOST_GROWTH = 40 * 3 * CHUNK**2
 """Bytes: 40 chunks, of 940 that 60,000 crops need. What allocators add in some seconds was up to
@@ -51,7 +52,11 @@ def complaints(slides: Path, crops: int, loader: BigChunkLoader | None = None) -
 
 
 def test_memory_and_descriptors_stay_as_they_are(slides: Path) -> None:
-    assert complaints(slides, CROPS) == []
+    """A leak grows in every run; what allocators keep after other tests, in the first at most."""
+    found = [complaints(slides, CROPS)]
+    while found[-1] and len(found) < RUNS:
+        found.append(complaints(slides, CROPS))
+    assert found[-1] == [], found
 
 
 @pytest.mark.parametrize(

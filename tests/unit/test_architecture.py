@@ -25,6 +25,7 @@ ROOMS = (
     "dali",
     FACE,
     "pipelines",
+    "infer",
     "measure",
     "demo",
     "preview",
@@ -34,8 +35,9 @@ ROOMS = (
 """A room is a module or a subpackage; it may import itself and those before it."""
 
 HEAVY = {"cupy", "nvidia", "torch"}
-HEAVY_ROOMS = {"dali", "pipelines", "measure", "demo", "cli"}
+HEAVY_ROOMS = {"dali", "pipelines", "infer", "measure", "demo", "cli"}
 SLOW_TO_IMPORT = HEAVY | {
+    "h5py",
     "imagecodecs",
     "matplotlib",
     "numpy",

@@ -18,7 +18,15 @@ from pydmed_dali.measure.advice import Advice, Wishes
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("choosing.md", "datasets.md", "own_code.md", "parity.md", "pipelines.md", "training.md")
+PAGES = (
+    "choosing.md",
+    "datasets.md",
+    "inference.md",
+    "own_code.md",
+    "parity.md",
+    "pipelines.md",
+    "training.md",
+)
 
 
 def blocks(page: str) -> list[str]:

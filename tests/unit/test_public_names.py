@@ -39,6 +39,7 @@ def test_the_names_are_these() -> None:
         "SmallChunk",
         "SmallChunkIterator",
         "Stats",
+        "TileSource",
         "View",
         "Visit",
         "classes_at",

@@ -1,0 +1,197 @@
+"""The source of every tile: a finite stream of batches that shows each tile of each slide once."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydmed_dali.dali.bond import Bond
+from pydmed_dali.dali.bound import BoundSource, usual_workers
+from pydmed_dali.dali.device import choose_device, current_gpu
+from pydmed_dali.dali.engine import Engine
+from pydmed_dali.dali.options import Options
+from pydmed_dali.dali.work import tile_work
+from pydmed_dali.dataset import Dataset
+from pydmed_dali.errors import DatasetError, OptionError, SlideError, StateError
+from pydmed_dali.geometry import Size
+from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.loader.survey import survey
+from pydmed_dali.plan.grid import SlideGrid
+from pydmed_dali.plan.tile_sampler import TileSampler
+from pydmed_dali.slide.cache import Cache, cache_folder
+
+logger = logging.getLogger("pydmed_dali.dali")
+
+_FEWEST_CHUNKS = 8  # that a batch may touch: it ends early only where slides have very few tiles
+
+
+class TileSource(BoundSource):
+    """Deals every tile of every slide of a dataset once, slide after slide, to one DALI pipeline.
+
+    Tiles lie on a grid from the slide's upper left corner on: (column * stride, row * stride), in
+    the pixels that are read, as few as cover the whole slide. Those of the last row and column may
+    reach beyond the edge, where they show the slide's background; a slide smaller than a tile has
+    one. Slides come in the dataset's order, and of each all tiles before the next slide's; within a
+    slide they come BigChunk after BigChunk, `info` tells where each lies. The last batch, and now
+    and then one that would touch many tiny slides, is filled with copies that are not `Info.VALID`;
+    `SmallChunkIterator` cuts them off. A run ends with StopIteration, and can be repeated.
+
+    Args:
+        dataset: the patients and their slides.
+        tile_size: side of a tile in pixels, or a `Size`.
+        stride: from one tile to the next, at most a tile; by default `tile_size`: no overlap.
+        batch_size: tiles in a batch (N).
+        level: the level of the slides to read, 0 unless `mpp` is given.
+        mpp: micrometres per pixel to read at, instead of `level`; as for `BigChunkSource`.
+        chunk_size: side of a BigChunk in pixels, or a `Size`: what is read from disk at once.
+        num_workers: loader processes; as for `BigChunkSource`. Decides nothing of what comes.
+        cache_dir: as for `BigChunkSource`.
+        device: `cpu`, `gpu`, or `auto` for the GPU where there is one.
+
+    Slides that cannot be opened, or not at this level or mpp, are named in the log and in
+    `report().slides_skipped`. A region that cannot be read later ends the run, with a `SlideError`
+    that names the slide: nothing stands in for it. Raises `OptionError` for options that cannot
+    work, `DatasetError` where no slide is left.
+
+    A context manager; `close` ends the workers.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        tile_size: int | Size = 224,
+        stride: int | Size | None = None,
+        batch_size: int = 256,
+        level: int | None = None,
+        mpp: float | None = None,
+        chunk_size: int | Size = 4096,
+        num_workers: int | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+    ) -> None:
+        if not isinstance(dataset, Dataset):
+            raise OptionError(
+                f"dataset must be a Dataset, not {dataset!r}; Dataset.from_folder makes one"
+            )
+        self.dataset = dataset
+        self.tile = Size.of(tile_size, "tile_size")
+        self.stride = self.tile if stride is None else Size.of(stride, "stride")
+        workers = usual_workers() if num_workers is None else num_workers
+        chunk = Size.of(chunk_size, "chunk_size")
+        _check_sizes(self.tile, self.stride, chunk)
+        self.options = _options(chunk, self.tile, batch_size, level, mpp, workers)
+        self.device = choose_device(device)
+        self._gpu = current_gpu() if self.device == "gpu" else None
+        self._bond = Bond(batch_size, self.options.prefetch_depth, self._gpu)
+        folder = cache_folder(cache_dir)
+        self._grids, skipped = self._survey(folder)
+        patients = [p for p, patient in enumerate(dataset.patients) for _ in patient.records]
+        sampler = TileSampler(patients, self._grids)
+        most = int(sampler.tiles.max())
+        self.options = replace(
+            self.options,
+            crops_per_chunk=most,
+            resident=max(_FEWEST_CHUNKS, -(-batch_size // most) + 1),
+        )
+        work = tile_work(self.options, sampler, self._grids)
+        self._window = work.window
+        self._engine = Engine(
+            self.options, work, dataset, BigChunkLoader(), None, folder, self.device, self._gpu
+        )
+        self._engine.residents.bad_slides.update(skipped)
+
+    @property
+    def tiles_per_slide(self) -> dict[int, int]:
+        """How many tiles each slide of the run has, by its position in `Dataset.slides`."""
+        return {slide: grid.count for slide, grid in self._grids.items()}
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of a run."""
+        return self._window.batches
+
+    @property
+    def is_finite(self) -> bool:
+        """True: a run ends when every tile has come."""
+        return True
+
+    def crops_in_batch(self, batch: int) -> int:
+        """Tiles of a batch without the copies that fill it."""
+        return self._window.tiles_in(batch)
+
+    def state_after(self, batches: int) -> NoReturn:
+        """Raises `StateError`: the slides that are finished are the state, see `predict`."""
+        raise StateError(
+            "a TileSource has no state to save; make one of the slides that are not finished yet"
+        )
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> NoReturn:
+        """Raises `StateError`, as `state_after`."""
+        self.state_after(0)
+
+    def _survey(self, folder: Path | None) -> tuple[dict[int, SlideGrid], dict[int, str]]:
+        """The grid of each slide that can be read, and why the others cannot."""
+        grids: dict[int, SlideGrid] = {}
+        skipped: dict[int, str] = {}
+        paths = [record.path for record in self.dataset.slides]
+        for slide, view in enumerate(survey(paths, self.options.scale, Cache(folder))):
+            if isinstance(view, SlideError):
+                logger.warning("%s; the slide is skipped", view)
+                skipped[slide] = str(view)
+                continue
+            grids[slide] = SlideGrid.of(
+                view.dimensions, self.tile, self.stride, self.options.chunk, view.tile
+            )
+        if not grids:
+            reasons = "\n  ".join(list(skipped.values())[:5])
+            raise DatasetError(f"none of {len(paths)} slides can be read:\n  {reasons}")
+        return grids, skipped
+
+
+def _check_sizes(tile: Size, stride: Size, chunk: Size) -> None:
+    if stride.width > tile.width or stride.height > tile.height:
+        raise OptionError(
+            f"stride={stride} is more than tile_size={tile}, so that pixels between tiles would be "
+            "left out; it must be at most a tile"
+        )
+    if tile.width > chunk.width or tile.height > chunk.height:
+        raise OptionError(
+            f"tile_size={tile} does not fit in chunk_size={chunk}; raise chunk_size (4096 is "
+            "usual) or lower tile_size"
+        )
+
+
+def _options(
+    chunk: Size, tile: Size, batch_size: int, level: int | None, mpp: float | None, workers: int
+) -> Options:
+    """The options of the engine, checked; those of the ring follow from the slides."""
+    return Options(
+        chunk=chunk,
+        crop=tile,
+        batch_size=batch_size,
+        level=0 if level is None and mpp is None else level,
+        mpp=mpp,
+        magnification=None,
+        default_mpp=None,
+        min_tissue=None,
+        own_masks=False,
+        resident=_FEWEST_CHUNKS,
+        crops_per_chunk=1,
+        num_workers=workers,
+        seed=0,
+        balance="slide",
+        weights=None,
+        passes=1,
+        rank=0,
+        world_size=1,
+        prefetch_depth=2,
+        residency="auto",
+        gpu_memory_share=0.5,
+        on_error="raise",
+        read_timeout=300.0,
+    )

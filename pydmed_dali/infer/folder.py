@@ -1,0 +1,123 @@
+"""The folder of results: one HDF5 file a slide, complete or not there, and what run made them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pydmed_dali.dali.info import Info
+from pydmed_dali.errors import OptionError
+from pydmed_dali.infer.collector import SlideFeatures
+from pydmed_dali.wording import some
+
+_RUN = "run.json"
+_PICOMETRES = 1_000_000  # per micrometre
+
+
+class ResultFolder:
+    """Holds `NAME.h5` for every slide that is finished, and `run.json`.
+
+    Raises `OptionError` where it holds another run's results, saying all that differs, and where
+    two slides would have the same file.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], run: Mapping[str, Any], slides: Sequence[Path]
+    ) -> None:
+        """`run` is of JSON's kinds: what results follow from beside the slide."""
+        self._folder = Path(folder)
+        self._refuse_same_names(slides)
+        self._refuse_other_run(run)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(run, indent=2, sort_keys=True) + "\n"
+        _replace(self._folder / _RUN, lambda path: path.write_text(text))
+
+    def file(self, slide: Path) -> Path:
+        """Where the results of a slide are, once it is finished."""
+        return self._folder / f"{slide.stem}.h5"
+
+    def write(self, slide: Path, found: SlideFeatures) -> Path:
+        """Write a finished slide; `features`, `coords` and attributes are named as CLAM has them.
+
+        (M. Y. Lu et al., "Data-efficient and weakly supervised computational pathology on
+        whole-slide images", Nature Biomedical Engineering 5, 2021.)
+        """
+        coords = found.rows[:, [Info.X, Info.Y]]
+        row = {column: int(found.rows[0, column]) for column in Info}
+        attributes: dict[str, Any] = {
+            "patch_size": _side(row[Info.WIDTH], row[Info.HEIGHT]),
+            "patch_size_level0": _side(row[Info.LEVEL0_WIDTH], row[Info.LEVEL0_HEIGHT]),
+            "patch_level": row[Info.LEVEL],
+        }
+        if row[Info.MPP_PM]:
+            attributes["mpp"] = row[Info.MPP_PM] / _PICOMETRES
+
+        def fill(path: Path) -> None:
+            with h5py.File(path, "w") as file:
+                file.create_dataset("features", data=found.features)
+                file.create_dataset("coords", data=coords).attrs.update(attributes)
+
+        target = self.file(slide)
+        _replace(target, fill)
+        return target
+
+    def _refuse_same_names(self, slides: Sequence[Path]) -> None:
+        first: dict[Path, Path] = {}
+        for slide in slides:
+            other = first.setdefault(self.file(slide), slide)
+            if other != slide:
+                raise OptionError(
+                    f"{other} and {slide} would both be written to {self.file(slide)}; use one "
+                    "folder for each"
+                )
+
+    def _refuse_other_run(self, run: Mapping[str, Any]) -> None:
+        record = self._folder / _RUN
+        if not record.exists():
+            strangers = sorted(self._folder.glob("*.h5"))
+            if strangers:
+                raise OptionError(
+                    f"{self._folder} has no {_RUN} that tells what made {some(strangers)}; use "
+                    "another folder"
+                )
+            return
+        try:
+            saved = json.loads(record.read_text())
+        except ValueError as error:
+            raise OptionError(f"{record} cannot be read ({error}); use another folder") from error
+        if not isinstance(saved, dict):
+            raise OptionError(f"{record} is no record of a run; use another folder")
+        differing = [
+            f"{name}: there {saved.get(name)!r}, here {run.get(name)!r}"
+            for name in sorted({*saved, *run})
+            if saved.get(name) != run.get(name)
+        ]
+        if differing:
+            raise OptionError(
+                f"{self._folder} holds results of another run; use another folder. What differs: "
+                + "; ".join(differing)
+            )
+
+
+def _side(width: int, height: int) -> Any:
+    """A number where the sides are equal, as readers of CLAM's files expect; else (x, y)."""
+    return width if width == height else np.array((width, height))
+
+
+def _replace(target: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` make a file, which is at `target` only when it is complete."""
+    part = target.with_name(f".{target.name}.part")
+    try:
+        write(part)
+        os.replace(part, target)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise

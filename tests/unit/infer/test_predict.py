@@ -1,0 +1,208 @@
+"""A model's features of every tile lie in one file a slide, and a run goes on where it ended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from pydmed_dali import Dataset, Info, Size
+from pydmed_dali.errors import DatasetError, OptionError, OwnCodeError
+from pydmed_dali.geometry import Point
+from pydmed_dali.infer import Predicted, predict
+from pydmed_dali.infer.collector import SlideFeatures
+from pydmed_dali.infer.folder import ResultFolder
+from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
+from tests.support import folder_dataset
+
+SIZES = {"a": Size(300, 200), "b": Size(40, 30), "c": Size(260, 320)}
+OPTIONS: dict[str, Any] = {
+    "model_name": "means",
+    "tile_size": 64,
+    "chunk_size": 256,
+    "batch_size": 7,
+    "num_workers": 0,
+}
+
+
+def means(tiles: torch.Tensor) -> torch.Tensor:
+    """(N, 4): mean red, green and blue, and the red of the upper left pixel."""
+    colours = tiles.double().mean(dim=(1, 2))
+    return torch.cat([colours, tiles[:, 0, 0, :1].double()], dim=1)
+
+
+def expected(size: Size, x: int, y: int) -> list[float]:
+    """What `means` says of the tile at a place of a coordinate slide; white beyond its edge."""
+    tile = coordinate_pixels(Point(x, y), Size(64, 64), 0)
+    tile[max(size.height - y, 0) :] = 255
+    tile[:, max(size.width - x, 0) :] = 255
+    return [*tile.mean(axis=(0, 1)).tolist(), float(tile[0, 0, 0])]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    """Three slides; b is smaller than a tile."""
+    (tmp_path / "slides").mkdir()
+    for name, size in SIZES.items():
+        write_coordinate_slide(tmp_path / "slides" / f"{name}.tif", size, levels=1, mpp=0.5)
+    return folder_dataset(tmp_path / "slides")
+
+
+def contents(file: Path) -> dict[str, Any]:
+    with h5py.File(file) as opened:
+        names = {name: opened[name][()] for name in ("features", "coords")}
+        return {**names, **opened["coords"].attrs}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_features_and_places_of_every_tile_are_written(
+    dataset: Dataset, tmp_path: Path, workers: int
+) -> None:
+    out = tmp_path / "out" / "deep"
+    done = predict(dataset, means, out, **{**OPTIONS, "num_workers": workers})
+    assert done == Predicted(tuple(out / f"{name}.h5" for name in SIZES), (), {})
+    assert sorted(path.name for path in out.iterdir()) == ["a.h5", "b.h5", "c.h5", "run.json"]
+    for name, size in SIZES.items():
+        found = contents(out / f"{name}.h5")
+        assert found["features"].dtype == np.float32 and found["coords"].dtype == np.int64
+        assert found["patch_size"] == found["patch_size_level0"] == 64
+        assert found["patch_level"] == 0 and found["mpp"] == 0.5
+        corners = {(x, y) for x in range(0, size.width, 64) for y in range(0, size.height, 64)}
+        assert set(map(tuple, found["coords"].tolist())) == corners
+        assert len(found["coords"]) == len(corners)
+        said = [expected(size, x, y) for x, y in found["coords"].tolist()]
+        np.testing.assert_allclose(found["features"], said, rtol=1e-6)
+
+
+def test_a_run_that_broke_goes_on_with_the_slides_that_are_not_finished(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    calls = 0
+
+    def fragile(tiles: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 4:  # slides a and b have 20 and 1 tiles: three batches of 7
+            raise ValueError("out of luck")
+        return means(tiles)
+
+    with pytest.raises(OwnCodeError, match=r"raised ValueError\('out of luck'\).*c\.tif") as error:
+        predict(dataset, fragile, tmp_path / "out", **OPTIONS)
+    assert isinstance(error.value.__cause__, ValueError)
+    finished = [tmp_path / "out" / name for name in ("a.h5", "b.h5")]
+    before = [file.stat().st_mtime_ns for file in finished]
+    assert sorted((tmp_path / "out").glob("*.h5")) == finished
+    done = predict(dataset, means, tmp_path / "out", **{**OPTIONS, "batch_size": 9})
+    assert done.kept == tuple(finished)
+    assert done.written == (tmp_path / "out" / "c.h5",)
+    assert [file.stat().st_mtime_ns for file in finished] == before
+    assert len(contents(tmp_path / "out" / "c.h5")["features"]) == 25
+    last = predict(dataset, fragile, tmp_path / "out", **OPTIONS)
+    assert last == Predicted((), (*finished, tmp_path / "out" / "c.h5"), {})
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (lambda tiles: means(tiles)[:, 0], r"Tensor of shape \(7,\).*of shape \(7, K\)"),
+        (lambda tiles: means(tiles)[:-1], r"of shape \(6, 4\) for 7 tiles of .*a\.tif"),
+        (lambda tiles: means(tiles)[:, :0], r"of shape \(7, 0\)"),
+        (lambda tiles: means(tiles).numpy(), "ndarray of shape"),
+        (lambda tiles: None, r"NoneType of shape \(\)"),
+        (
+            lambda tiles: means(tiles).where(tiles[:, :1, 0, 0] != 64, torch.nan),
+            r"no finite number for [12] of 7 tiles, the first one of .*a\.tif at x=64, y=\d+ ",
+        ),
+    ],
+)
+def test_what_a_model_must_not_return_is_refused(
+    dataset: Dataset, tmp_path: Path, model: Any, words: str
+) -> None:
+    with pytest.raises(OwnCodeError, match=words):
+        predict(dataset, model, tmp_path / "out", **OPTIONS)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+
+
+def test_a_width_that_changes_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    widths = iter((4, 3))
+    with pytest.raises(OwnCodeError, match=r"shape \(7, 3\).*must return a tensor of shape \(7, 4"):
+        predict(dataset, lambda t: means(t)[:, : next(widths)], tmp_path / "out", **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model_name": "other"}, "model_name: there 'means', here 'other'$"),
+        (
+            {"stride": 32, "mpp": 0.5},
+            "there 0, here None; mpp: there None, here 0.5; stride",
+        ),
+    ],
+)
+def test_results_of_another_run_are_not_mixed_with(
+    dataset: Dataset, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    predict(dataset, means, tmp_path / "out", **OPTIONS)
+    record = (tmp_path / "out" / "run.json").read_text()
+    with pytest.raises(OptionError, match=words):
+        predict(dataset, means, tmp_path / "out", **{**OPTIONS, **change})
+    assert (tmp_path / "out" / "run.json").read_text() == record
+    assert json.loads(record)["tile_size"] == "64x64"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("x.h5", "", r"no run\.json that tells what made .*x\.h5"),
+        ("run.json", "{", r"run\.json cannot be read"),
+        ("run.json", "[]", r"run\.json is no record of a run"),
+    ],
+)
+def test_a_folder_that_no_run_made_is_refused(
+    dataset: Dataset, tmp_path: Path, name: str, text: str, words: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text(text)
+    with pytest.raises(OptionError, match=words):
+        predict(dataset, means, tmp_path / "out", **OPTIONS)
+
+
+def test_two_slides_of_one_name_are_refused(tmp_path: Path) -> None:
+    slides = [tmp_path / "one" / "a.tif", tmp_path / "two" / "a.svs"]
+    with pytest.raises(OptionError, match=r"one/a\.tif and .*two/a\.svs would both be written"):
+        ResultFolder(tmp_path / "out", {}, slides)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_slide_that_cannot_be_opened_is_told_and_tried_again(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    broken = dataset.slides[1].path
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no slide")
+    done = predict(dataset, means, tmp_path / "out", **OPTIONS)
+    assert list(done.slides_skipped) == [broken]
+    assert [file.name for file in done.written] == ["a.h5", "c.h5"]
+    with pytest.raises(DatasetError, match="none of 1 slides can be read"):
+        predict(dataset, means, tmp_path / "out", **OPTIONS)
+    broken.write_bytes(whole)
+    assert predict(dataset, means, tmp_path / "out", **OPTIONS).written[0].name == "b.h5"
+
+
+def test_a_file_that_cannot_be_completed_is_not_there(tmp_path: Path) -> None:
+    results = ResultFolder(tmp_path / "out", {}, [])
+    rows = np.zeros((2, len(Info)), np.int64)
+    unfit: Any = np.array([object(), object()])  # nothing that HDF5 can hold
+    with pytest.raises(TypeError):
+        results.write(Path("a.tif"), SlideFeatures(0, unfit, rows))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+    rows[:, [Info.WIDTH, Info.HEIGHT]] = 48, 32
+    file = results.write(Path("a.tif"), SlideFeatures(0, np.zeros((2, 1), np.float32), rows))
+    found = contents(file)
+    assert found["patch_size"].tolist() == [48, 32]
+    assert "mpp" not in found, "the slide does not tell it"
