@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from benchmarks.accounting import Content
@@ -85,23 +86,34 @@ def run(contender: Contender, workload: Workload) -> Round | str:
     """
     if contender.crops_per_chunk is not None:
         workload = replace(workload, crops_per_chunk=contender.crops_per_chunk)
-    module = f"benchmarks.peers.{contender.peer}"
-    command = [sys.executable, "-m", module, *workload.arguments(), "--json"]
     with tempfile.TemporaryDirectory(prefix="pydmed-dali-cache-") as cache:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, CACHE_VARIABLE: cache},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # so that its workers can be ended with it
+        found = in_own_process(
+            f"benchmarks.peers.{contender.peer}",
+            [*workload.arguments(), "--json"],
+            Path(cache),
+            workload.seconds + _PATIENCE,
         )
-        return _outcome(process, workload.seconds + _PATIENCE)
+    return found if isinstance(found, str) else _round(found)
 
 
-def _outcome(process: subprocess.Popen[str], seconds: float) -> Round | str:
-    """What a peer's process prints within `seconds`, or what became of it."""
+def in_own_process(
+    module: str, options: Sequence[str], cache: Path, seconds: float
+) -> dict[str, Any] | str:
+    """The JSON object that a module's last line is, or why there is none within `seconds`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *options],
+        cwd=ROOT,
+        env={**os.environ, CACHE_VARIABLE: str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # so that its workers can be ended with it
+    )
+    return _outcome(process, seconds)
+
+
+def _outcome(process: subprocess.Popen[str], seconds: float) -> dict[str, Any] | str:
+    """What a process prints, or what became of it."""
     try:
         out, errors = process.communicate(timeout=seconds)
     except BaseException as error:
@@ -113,7 +125,8 @@ def _outcome(process: subprocess.Popen[str], seconds: float) -> Round | str:
     if process.returncode:
         lines = errors.strip().splitlines()
         return f"failed: {lines[-1] if lines else f'exit code {process.returncode}'}"
-    return _round(json.loads(out.strip().splitlines()[-1]))
+    found: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
+    return found
 
 
 def _round(found: dict[str, Any]) -> Round | str:

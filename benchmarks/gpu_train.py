@@ -27,7 +27,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.card import print_head, print_header, print_row
 from benchmarks.gpu_crop import make_slides
-from benchmarks.resnet50 import ResNet50
+from benchmarks.resnet import ResNet50
 from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator, pipeline_def
 from pydmed_dali.pipelines.augment import turn
 from pydmed_dali.pipelines.classification import MEAN, STD

@@ -88,3 +88,12 @@ def test_augmentation(slides: Path) -> None:
     small = ["--batch-size", "8", "--rounds", "1", "--batches", "1"]
     out = run("augmentation", "--slides", str(slides), *small)
     assert len(re.findall(r"\| [\d,]+ \| [\d,]+-[\d,]+ \| [\d.]+x \|", out)) == 15
+
+
+def test_inference_runs_every_tile_of_every_peer(slides: Path) -> None:
+    """Two slides of 2048x2048 have 100 tiles of 224 each."""
+    options = ["--slides", str(slides), "--rounds", "1", *SMALL]
+    out = run("inference", *options, "--peers", "openslide", "ours")
+    counts = re.findall(r"^\| [^|]+ \| (\d+) \| [\d,]+ \|", out, re.MULTILINE)
+    assert counts == ["200", "200"], out
+    assert "| TIAToolbox | not run: " in out

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.resnet50 import ResNet50
+from benchmarks.resnet import ResNet18, ResNet50
 
 CHECKOUT = Path(__file__).parents[2]
 SMALL = ["--device", "cpu", "--chunk", "256", "--crop", "64", "--workers", "1", "--slide", "512"]
@@ -41,5 +41,8 @@ def test_a_benchmark_prints_its_table(name: str) -> None:
         assert words in done.stdout
 
 
-def test_resnet50_has_as_many_parameters_as_the_published_one() -> None:
-    assert sum(parameter.numel() for parameter in ResNet50().parameters()) == 25_557_032
+@pytest.mark.parametrize(("kind", "published"), [(ResNet18, 11_689_512), (ResNet50, 25_557_032)])
+def test_a_resnet_has_as_many_parameters_as_the_published_one(
+    kind: type[ResNet18] | type[ResNet50], published: int
+) -> None:
+    assert sum(parameter.numel() for parameter in kind().parameters()) == published
