@@ -96,11 +96,11 @@ class TiledSlide:
         downsample = self._facts.level_downsamples[level]
         place = Point(round(location.x / downsample), round(location.y / downsample))
         inside = _cut(place, Size(out.shape[1], out.shape[0]), tiles.dimensions)
-        if (inside.size.width, inside.size.height) != (out.shape[1], out.shape[0]):
-            out[:] = self._facts.background
+        within = Region(_less(inside.location, place), inside.size)
+        _fill_around(out, within, self._facts.background)
         if not inside.size.area:
             return
-        target = out[Region(_less(inside.location, place), inside.size).slices]
+        target = out[within.slices]
         self._read_tiles(level, inside, target)
 
     def close(self) -> None:
@@ -188,6 +188,21 @@ def _cut(place: Point, size: Size, dimensions: Size) -> Region:
     right = min(place.x + size.width, dimensions.width)
     bottom = min(place.y + size.height, dimensions.height)
     return Region(Point(left, top), Size(max(right - left, 0), max(bottom - top, 0)))
+
+
+def _fill_around(out: Pixels, inside: Region, background: tuple[int, int, int]) -> None:
+    """Fill what of `out` lies outside of `inside` (pixels of `out`); all, where that has no area.
+
+    Only that: numpy takes as long to fill a chunk with a colour as the decoder for its tiles.
+    """
+    if not inside.size.area:
+        out[:] = background
+        return
+    rows, columns = inside.slices
+    out[: rows.start] = background
+    out[rows.stop :] = background
+    out[rows, : columns.start] = background
+    out[rows, columns.stop :] = background
 
 
 def _less(point: Point, other: Point) -> Point:
