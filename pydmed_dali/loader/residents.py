@@ -160,16 +160,16 @@ class Residents:
         while self._slots.is_loading_below(oldest):  # only where a finite run was ended early
             self._take(self._pool.answers(_PATIENCE))
         self._slots.retire(oldest)
-        last = self._window.last_chunk(call)
+        last, end = self._window.last_chunk(call), self._window.read_until(call)
         begun = time.monotonic()
         self._heard = max(self._heard, call - depth)
-        self._dispatch(last)
+        self._dispatch(last, end)
         self._take(self._pool.answers(0.0))
-        self._dispatch(last)
+        self._dispatch(last, end)
         for chunk in range(self._window.first_chunk(call), last + 1):
             while not self._slots.is_ready(chunk):
                 self._take(self._pool.answers(_PATIENCE))
-                self._dispatch(last)
+                self._dispatch(last, end)
         return time.monotonic() - begun
 
     def places_from(self, first: int) -> dict[int, int]:
@@ -195,9 +195,13 @@ class Residents:
         self._known = {int(chunk): int(place) for chunk, place in places.items()}
         self.bad_slides = {int(slide): str(reason) for slide, reason in bad_slides.items()}
 
-    def _dispatch(self, last: int) -> None:
-        """Give jobs to the pool: in the order of need, as far as slots and the pool have room."""
+    def _dispatch(self, last: int, end: int | None) -> None:
+        """Give jobs to the pool: in the order of need, as far as slots and the pool have room, but
+        none from chunk `end` on.
+        """
         while self._slots.can_claim() and self._pool.has_room():
+            if end is not None and self._slots.next_chunk >= end:
+                return
             if self._window.chunks is None and self._slots.next_chunk >= self._first_unheard():
                 return
             if not self._pool.reads_ahead and self._slots.next_chunk > last:

@@ -92,6 +92,14 @@ class TileWindow:
         run, batch = self.place(call)
         return run * self.chunks + int(self._chunk_of(self.first_in_batch[batch + 1] - 1))
 
+    def read_until(self, call: int) -> int:
+        """The first chunk that must wait until later calls: of another run, which may never come.
+
+        What is read ahead for it would take the processor from the last batches of this one.
+        """
+        run, _ = self.place(call)
+        return (run + 1) * self.chunks
+
     def oldest_in_use(self, call: int, depth: int) -> int:
         """Chunks below this one are free once call number `call` is made: see `Window`."""
         _, batch = self.place(call)

@@ -99,6 +99,9 @@ class Window:
             last = min(last, self.chunks * self.crops_per_chunk - 1)
         return run * self._loads + last // self.crops_per_chunk + self.resident - 1
 
+    def read_until(self, call: int) -> None:
+        """None: chunks of any later call may be read ahead, also those of a finite run's next."""
+
     def oldest_in_use(self, call: int, depth: int) -> int:
         """Chunks below this one are free once call number `call` is made: the lease rule.
 

@@ -58,6 +58,7 @@ def test_a_second_run_deals_the_same_with_numbers_that_go_on(
         assert (first.chunk + len(tiles) == second.chunk).all()
         assert (first.crop == second.crop).all()
         assert window.visit(int(second.chunk[0])) == first.chunk[0]
+        assert window.last_chunk(batch) < window.read_until(batch) <= second.chunk.min()
 
 
 @given(st.lists(st.integers(0, 50), max_size=40), st.integers(1, 8))

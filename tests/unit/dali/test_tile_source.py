@@ -94,6 +94,8 @@ def test_every_tile_comes_once_with_the_pixels_that_info_names(
         batches = list(loader)
         assert len(batches) == len(loader)
         check(batches, dataset, sizes, level, stride)
+        chunks = sum_up(batches)["info"][:, [Info.SLIDE, Info.CHUNK_X, Info.CHUNK_Y]]
+        assert source.stats().chunks_read == len(np.unique(chunks, axis=0)), "or read in vain"
         assert source.tiles_per_slide == {
             slide: int((sum_up(batches)["info"][:, Info.SLIDE] == slide).sum())
             for slide in range(len(sizes))
