@@ -13,8 +13,9 @@ from pydmed_dali.errors import SourceError
 if TYPE_CHECKING:
     from pydmed_dali.dali.bound import BoundSource
 
-_sources: weakref.WeakKeyDictionary[Pipeline, weakref.ref[BoundSource]]
-_sources = weakref.WeakKeyDictionary()
+# Of the pipeline. (In a WeakKeyDictionary its end would call back into Python, and what is raised
+# there is lost: of programs that Ctrl-C reached at that moment, some went on.)
+_SOURCE = "_pydmed_dali_source"
 
 
 class Bond:
@@ -135,12 +136,12 @@ def _without_stream(
 
 def remember_source(pipeline: Pipeline, source: BoundSource) -> None:
     """Have `source_of` find the source; neither keeps the other alive by this."""
-    _sources[pipeline] = weakref.ref(source)
+    setattr(pipeline, _SOURCE, weakref.ref(source))
 
 
 def source_of(pipeline: Pipeline) -> BoundSource:
     """The source that a pipeline was bound to; raises `SourceError` where there is none."""
-    reference = _sources.get(pipeline)
+    reference: weakref.ref[BoundSource] | None = getattr(pipeline, _SOURCE, None)
     source = reference() if reference else None
     if source is None:
         raise SourceError("the pipeline has no BigChunkSource: it never called small_chunks()")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,11 @@ class OpenSlideSlide:
         """Release the file."""
         if self._is_open:
             self._is_open = False
-            self._slide.close()
+            # In a thread, which no Ctrl-C interrupts: between the library's closing and
+            # openslide-python's note of it, it would have the memory freed a second time.
+            thread = Thread(target=self._slide.close)
+            thread.start()
+            thread.join()
 
 
 def _flatten(rgba: Pixels, background: tuple[int, int, int], out: Pixels) -> None:

@@ -25,6 +25,9 @@ STEPS = 40
 AHEAD = 10
 """More steps than a program can run ahead of who reads its lines, by the pipe and its buffers."""
 PASSES = [None, 2]
+TRIES = 3
+"""A Ctrl-C that comes while an object is being destroyed is dropped by Python, and the program goes
+on: seen once in some hundred times."""
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +98,25 @@ def end_and_resume(
 ) -> None:
     chance, passes, workers, depths = draw(number)
     state = folder / ("state.pt" if chance.random() < 0.5 else "state.json")
-    ended = start(slides, state, passes, workers[0], depths[0])
-    for _ in range(chance.randrange(1, STEPS - AHEAD)):
-        line_of(ended)
-    ended.send_signal(ending)
-    assert finish(ended)[0] == -ending, "it ended by itself"
+    lines = chance.randrange(1, STEPS - AHEAD)
+    codes = [interrupt(start(slides, state, passes, workers[0], depths[0]), lines, ending)]
+    while codes[-1] != -ending and len(codes) < TRIES:
+        state.unlink()
+        codes.append(interrupt(start(slides, state, passes, workers[0], depths[0]), lines, ending))
+    assert codes[-1] == -ending, f"it ended by itself: {codes}"
     step = read(state)["step"]
     assert 0 < step < STEPS
     code, out, errors = finish(start(slides, state, passes, workers[1], depths[1]))
     assert (code, out.split()) == (0, whole[passes][step:]), errors
     print(f"{ending.name} behind step {step} of {STEPS}, {passes=}, {workers=}, {depths=}: equal")
+
+
+def interrupt(program: subprocess.Popen[str], lines: int, ending: signal.Signals) -> int:
+    """Send a program the signal behind so many lines; its exit code."""
+    for _ in range(lines):
+        line_of(program)
+    program.send_signal(ending)
+    return finish(program)[0]
 
 
 def start(
