@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from pydmed_dali.errors import PydmedError
     from pydmed_dali.geometry import Point, Size
     from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+    from pydmed_dali.loader.nifti_loader import NiftiLoader
     from pydmed_dali.loader.prepare import prepare
     from pydmed_dali.loader.report import Report
     from pydmed_dali.loader.stain import measure_stain
     from pydmed_dali.loader.statistics import Stats
     from pydmed_dali.loader.visit import Visit
     from pydmed_dali.ring.pixel_format import PixelFormat
-    from pydmed_dali.slide.protocol import Slide, SlideFacts
+    from pydmed_dali.slide.protocol import Slide, SlideFacts, Volume
     from pydmed_dali.slide.stain import MacenkoStain, ReinhardStain
     from pydmed_dali.slide.view import View
 
@@ -39,6 +40,7 @@ _HOMES = {
     "BigChunkSource": "dali.source",
     "Dataset": "dataset",
     "Info": "dali.info",
+    "NiftiLoader": "loader.nifti_loader",
     "MacenkoStain": "slide.stain",
     "Patient": "dataset",
     "PixelFormat": "ring.pixel_format",
@@ -54,6 +56,7 @@ _HOMES = {
     "SmallChunkIterator": "dali.iterator",
     "Stats": "loader.statistics",
     "TileSource": "dali.tile_source",
+    "Volume": "slide.protocol",
     "View": "slide.view",
     "Visit": "loader.visit",
     "classes_at": "annotation.mask",
@@ -73,6 +76,7 @@ __all__ = [
     "Dataset",
     "Info",
     "MacenkoStain",
+    "NiftiLoader",
     "Patient",
     "PixelFormat",
     "Point",
@@ -89,6 +93,7 @@ __all__ = [
     "TileSource",
     "View",
     "Visit",
+    "Volume",
     "classes_at",
     "measure_stain",
     "pipeline_def",

@@ -114,6 +114,7 @@ class BoundSource(ABC):
             self._engine.ring.backend,
             self.device,
             self.options.pixel,
+            self.options.depth,
             None if self._engine.annotated is None else self._next_masks,
             self.options.stain_statistics is not None,
         )

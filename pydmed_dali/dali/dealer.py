@@ -21,11 +21,11 @@ class Batch(NamedTuple):
     """What one call of the source hands to DALI beside the pool of images; N rows each."""
 
     in_ids: NDArray[np.int32]
-    """(N, 1): which image of the pool."""
+    """(N, D): which image of the pool; D is 1, or the slices of a crop of a volume."""
     in_anchors: NDArray[np.int32]
-    """(N, 1, 2): (y, x) of the crop in that image."""
+    """(N, D, 2): (y, x) of the crop, or its slice, in that image."""
     shapes: NDArray[np.int32]
-    """(N, 1, 2): (height, width) of the crop."""
+    """(N, D, 2): (height, width) of the crop."""
     label: NDArray[np.int64]
     """(N,): the patient's label number."""
     info: NDArray[np.int64]
@@ -59,7 +59,7 @@ class Dealer:
         self._tables, self._pool, self._labels = tables, pool, labels
         self._stains = stains
         shape = np.array((crop.height, crop.width), np.int32)
-        self._shapes = np.tile(shape, (window.batch_size, 1, 1))
+        self._shapes = np.tile(shape, (window.batch_size, pool.pastes, 1))
         self._call = self._begun_at = 0
         self._run_over = False
 

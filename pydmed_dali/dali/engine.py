@@ -16,6 +16,7 @@ from pydmed_dali.dali.rings import RingNeed
 from pydmed_dali.dali.slot_stains import SlotStains
 from pydmed_dali.dali.work import Work
 from pydmed_dali.dataset import Dataset
+from pydmed_dali.geometry import Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import ReadPlan
 from pydmed_dali.loader.own_annotations import AnnotationPlan
@@ -62,7 +63,14 @@ class Engine:
 
         def start_pool(shared: SharedArena, arena: Arena) -> Pool:
             plan = ReadPlan(
-                arena.layout, work.placer, options.scale, tissue, cache, annotated, stain_plan
+                arena.layout,
+                work.placer,
+                options.scale,
+                tissue,
+                cache,
+                annotated,
+                stain_plan,
+                options.depth,
             )
             return self._start_pool(plan, loader, shared, arena)
 
@@ -71,7 +79,7 @@ class Engine:
         except BaseException:
             self.ring.close()
             raise
-        rows = SlotRows(need.layout.slots, options.crop)
+        rows = SlotRows(need.layout.slots, options.chunk, options.crop, options.depth)
 
         def note(resident: Resident) -> None:
             rows.note(resident)
@@ -91,7 +99,9 @@ class Engine:
             Turns() if has_policy(loader) and options.passes is None else None,
         )
         labels = np.asarray(dataset.label_numbers, np.int64)
-        pool_list = PoolList(options.chunk.height, need.slots_per_image)
+        pool_list = PoolList(
+            options.slot.height, need.slots_per_image, options.chunk.height, options.depth
+        )
         self.dealer = Dealer(
             self.window,
             self.residents,
@@ -117,12 +127,14 @@ class Engine:
         together = options.slots_per_image(slots)
         pads = options.batch_size - -(-slots // together)
         masks = self.annotated is not None
-        layout = Layout(slots, options.chunk, pads, options.crops_per_chunk, masks, options.pixel)
+        layout = Layout(slots, options.slot, pads, options.crops_per_chunk, masks, options.pixel)
         per_batch = -(-options.batch_size // options.crops_per_chunk)
         # Loads under way, and some more that are copied while the next ones are read.
         stages = min(max(loads, per_batch) + 2, slots)
         share = options.gpu_memory_share
-        return RingNeed(layout, together, options.crop, stages, gpu, share)
+        below = 0 if options.depth is None else (options.depth.crop - 1) * options.chunk.height
+        crop = Size(options.crop.width, options.crop.height + below)
+        return RingNeed(layout, together, crop, stages, gpu, share)
 
     def _start_pool(
         self, plan: ReadPlan, loader: BigChunkLoader, shared: SharedArena, arena: Arena

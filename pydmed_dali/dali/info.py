@@ -12,12 +12,13 @@ from pydmed_dali.dataset import Dataset, Patient, Record
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.loader.own_annotations import AnnotationPlan
 from pydmed_dali.loader.residents import Resident
+from pydmed_dali.plan.depth import Depth
 
 _PICOMETRES = 1_000_000  # per micrometre
 
 
 class Info(IntEnum):
-    """The columns of `info`, an (N, 20) int64 array: one row a crop.
+    """The columns of `info`, an (N, 24) int64 array: one row a crop.
 
     What they say is what DALI cut: the same integers went into both.
     """
@@ -64,6 +65,14 @@ class Info(IntEnum):
     CLASS = 19
     """Number of the class that the crop was drawn for, 0 for the rest; -1 where crops are not drawn
     by class."""
+    Z = 20
+    """First slice of the crop, of a volume; 0 of a slide."""
+    DEPTH = 21
+    """Slices of the crop; 1 of a slide."""
+    CHUNK_Z = 22
+    """First slice of the BigChunk."""
+    CHUNK_DEPTH = 23
+    """Slices of the BigChunk, also where they reach beyond the volume."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +108,20 @@ class SmallChunk:
     class_name: str | None = None
     """The class that it was drawn for, in which its centre lies; `rest` for none of the classes,
     None where crops are not drawn by class."""
+    first_slice: int = 0
+    """Of a volume; 0 of a slide."""
+    depth: int = 1
+    """Slices; 1 of a slide."""
 
 
 class SlotRows:
     """What `info` says of each slot's chunk, kept ready for a batch to be put together."""
 
-    def __init__(self, slots: int, crop: Size) -> None:
+    def __init__(self, slots: int, chunk: Size, crop: Size, depth: Depth | None) -> None:
+        self._slice_height = chunk.height
         self._fixed = np.zeros((slots, len(Info)), np.int64)
+        self._fixed[:, Info.DEPTH] = 1 if depth is None else depth.crop
+        self._fixed[:, Info.CHUNK_DEPTH] = 1 if depth is None else depth.chunk
         self._fixed[:, Info.WIDTH] = crop.width
         self._fixed[:, Info.HEIGHT] = crop.height
         self._crop = crop
@@ -129,6 +145,7 @@ class SlotRows:
         row[Info.CHUNK_Y] = round(loaded.origin.y * loaded.downsample[1])
         row[Info.CHUNK_LEVEL0_WIDTH] = round(loaded.size.width * loaded.downsample[0])
         row[Info.CHUNK_LEVEL0_HEIGHT] = round(loaded.size.height * loaded.downsample[1])
+        row[Info.CHUNK_Z] = loaded.first_slice
         self._origin[slot] = (loaded.origin.x, loaded.origin.y)
         self._downsample[slot] = loaded.downsample
 
@@ -140,13 +157,16 @@ class SlotRows:
         anchors: NDArray[np.int32],
         valid: NDArray[np.bool_],
     ) -> NDArray[np.int64]:
-        """`info` of a batch; `anchors` is (N, 2) (y, x) in the chunk's pixels."""
+        """`info` of a batch; `anchors` is (N, 2) (y, x) in the slot's pixels."""
         rows = self._fixed[slots]
-        places = np.rint((self._origin[slots] + anchors[:, ::-1]) * self._downsample[slots])
+        slices, y = np.divmod(anchors[:, 0], self._slice_height)
+        inside = np.stack((anchors[:, 1], y), axis=-1)
+        places = np.rint((self._origin[slots] + inside) * self._downsample[slots])
         rows[:, Info.BATCH] = batch
         rows[:, Info.CROP] = crops
         rows[:, Info.X : Info.Y + 1] = places
         rows[:, Info.VALID] = valid
+        rows[:, Info.Z] = rows[:, Info.CHUNK_Z] + slices
         return rows
 
 
@@ -179,4 +199,6 @@ def describe(
         requested_mpp=requested_mpp,
         substituted=value[Info.ATTEMPT] > 0,
         class_name=annotated.name_of(value[Info.CLASS]) if annotated else None,
+        first_slice=value[Info.Z],
+        depth=value[Info.DEPTH],
     )

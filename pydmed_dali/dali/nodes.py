@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
@@ -16,6 +17,7 @@ from pydmed_dali.dali.mask_nodes import MaskNodes, make_mask_nodes
 from pydmed_dali.dali.pool_list import Images
 from pydmed_dali.errors import SourceError
 from pydmed_dali.geometry import Size
+from pydmed_dali.plan.depth import Depth
 from pydmed_dali.ring.pixel_format import PixelFormat
 
 
@@ -25,7 +27,8 @@ class SmallChunks:
 
     image: DataNode
     """(height, width, channels), layout HWC, on the source's device: three channels of uint8,
-    unless the source's loader says otherwise by its `pixel_format`."""
+    unless the source's loader says otherwise by its `pixel_format`. Of volumes (depth, height,
+    width, channels), layout DHWC."""
     label: DataNode
     """int64 scalar: `Dataset.label_numbers` of the crop's patient; on the source's device."""
     info: DataNode
@@ -72,6 +75,7 @@ def make_nodes(
     backend: Device,
     device: Device,
     pixel: PixelFormat,
+    depth: Depth | None,
     next_masks: Callable[[int], Images] | None,
     with_stain: bool,
 ) -> SmallChunks:
@@ -84,15 +88,20 @@ def make_nodes(
         source=next_batch, num_outputs=len(Batch._fields) - (not with_stain), batch=True
     )
     stain = more[0] if with_stain else None
+    slices = 1 if depth is None else depth.crop
     image = fn.multi_paste(
         pool,
         in_ids=in_ids,
         in_anchors=in_anchors,
         shapes=shapes,
-        output_size=[crop.height, crop.width],
+        out_anchors=_one_below_another(crop, slices),
+        output_size=[slices * crop.height, crop.width],
     )
     if pixel.carried != pixel.dtype:
         image = fn.reinterpret(image, dtype=types.UINT16)
+    if depth is not None:
+        shape = [depth.crop, crop.height, crop.width, pixel.channels]
+        image = fn.reshape(image, shape=shape, layout="DHWC")
     annotated = None
     if next_masks is not None:
         annotated = make_mask_nodes(next_masks, in_ids, in_anchors, shapes, crop, backend)
@@ -101,3 +110,11 @@ def make_nodes(
         # the caller wait for the labels' copy.
         return SmallChunks(image.gpu(), label.gpu(), info, stain, annotated and annotated.gpu())
     return SmallChunks(image, label, info, stain, annotated)
+
+
+def _one_below_another(crop: Size, slices: int) -> DataNode:
+    """(D, 2) (y, x): where the slices of a crop go in a tall image."""
+    places = np.zeros((slices, 2), np.int32)
+    places[:, 0] = np.arange(slices) * crop.height
+    constant: DataNode = types.Constant(places, device="cpu")
+    return constant

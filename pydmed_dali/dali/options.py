@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
+from pydmed_dali.plan.depth import Depth
 from pydmed_dali.ring.pixel_format import RGB8, PixelFormat
 from pydmed_dali.slide.scale import Scale
 from pydmed_dali.slide.stain import METHODS
@@ -45,6 +46,7 @@ class Options:
     read_timeout: float
     stain_statistics: str | None = None
     pixel: PixelFormat = RGB8
+    depth: Depth | None = None
     annotated: str | None = None
     """What identifies annotations and classes in a saved state; None without annotations."""
 
@@ -63,9 +65,11 @@ class Options:
                 f"crop_size={self.crop} does not fit in chunk_size={self.chunk}; crops are cut "
                 "from inside a chunk, so raise chunk_size (4096 is usual) or lower crop_size"
             )
-        elements = self.chunk.area * self.pixel.channels
+        self._check_depth()
+        elements = self.slot.area * self.pixel.channels
         if elements >= _MOST_ELEMENTS:
-            largest = math.isqrt((_MOST_ELEMENTS - 1) // self.pixel.channels)
+            each = self.pixel.channels * self.slot.height // self.chunk.height
+            largest = math.isqrt((_MOST_ELEMENTS - 1) // each)
             raise OptionError(
                 f"chunk_size={self.chunk} has {elements:,} elements; DALI's indices hold less than "
                 f"2^31 = {_MOST_ELEMENTS:,}: lower chunk_size ({largest} is the largest square)"
@@ -103,6 +107,12 @@ class Options:
         return Scale(self.level, self.mpp, self.magnification, self.default_mpp)
 
     @property
+    def slot(self) -> Size:
+        """Extent of a slot in pixels: a chunk, of volumes its slices one below the other."""
+        slices = 1 if self.depth is None else self.depth.chunk
+        return Size(self.chunk.width, self.chunk.height * slices)
+
+    @property
     def computes_masks(self) -> bool:
         """Whether tissue is to be found in the slides' own pixels."""
         return self.min_tissue is not None and not self.own_masks
@@ -110,7 +120,7 @@ class Options:
     def slots_per_image(self, slots: int) -> int:
         """How many neighbouring slots form one image of the pool, which has at most N images."""
         together = -(-slots // self.batch_size)
-        if together * self.chunk.area * self.pixel.channels >= _MOST_ELEMENTS:
+        if together * self.slot.area * self.pixel.channels >= _MOST_ELEMENTS:
             raise OptionError(
                 f"batch_size={self.batch_size} is small for a ring of {slots} chunks of "
                 f"{self.chunk}: DALI would address {together} of them as one image, beyond its "
@@ -142,6 +152,21 @@ class Options:
             raise OptionError(
                 f"passes must be None (endless) or an int of at least 1, not {self.passes!r}"
             )
+
+    def _check_depth(self) -> None:
+        if self.depth is None:
+            return
+        for name, value in (("crop_depth", self.depth.crop), ("chunk_depth", self.depth.chunk)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise OptionError(f"{name} must be an int of at least 1, not {value!r}")
+        if self.depth.crop > self.depth.chunk:
+            raise OptionError(
+                f"crop_depth={self.depth.crop} does not fit in chunk_depth={self.depth.chunk}; "
+                "raise chunk_depth or lower crop_depth"
+            )
+        for name in ("min_tissue", "stain_statistics"):
+            if getattr(self, name) is not None:
+                raise OptionError(f"{name} is for slides; leave it out where crop_depth is given")
 
     def _check_scale(self) -> None:
         names = ("level", "mpp", "magnification")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from nvidia.dali.backend import TensorCPU, TensorListCPU, TensorListGPU
 
+from pydmed_dali.plan.depth import Depth
 from pydmed_dali.ring.arena import Arena
 
 Images: TypeAlias = TensorListCPU | TensorListGPU
@@ -39,14 +40,27 @@ def _as_list(images: Sequence[NDArray[Any]]) -> TensorListCPU:
 class PoolList:
     """Where in the list of images a slot lies."""
 
-    def __init__(self, height: int, slots_per_image: int) -> None:
+    def __init__(
+        self, height: int, slots_per_image: int, slice_height: int, depth: Depth | None
+    ) -> None:
+        """`height` is a slot's, in which the slices of a volume lie `slice_height` rows apart."""
         self._height, self._slots_per_image = height, slots_per_image
+        slices = np.arange(1 if depth is None else depth.crop, dtype=np.int32)
+        self._down = slices * np.int32(slice_height)
+
+    @property
+    def pastes(self) -> int:
+        """D: images that a crop is put together of, one below the other."""
+        return len(self._down)
 
     def address(
         self, slots: NDArray[np.int64], anchors: NDArray[np.int32]
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """(in_ids (N, 1), in_anchors (N, 1, 2) (y, x)) of crops at `anchors` (N, 2) in `slots`."""
+        """(in_ids (N, D), in_anchors (N, D, 2) (y, x)) of crops at `anchors` (N, 2) in `slots`.
+
+        D is 1, or the slices of a crop of a volume.
+        """
         images, place = np.divmod(slots, self._slots_per_image)
-        moved = anchors.copy()
-        moved[:, 0] += (place * self._height).astype(np.int32)
-        return images.astype(np.int32)[:, None], moved[:, None, :]
+        moved = np.repeat(anchors[:, None], len(self._down), axis=1)
+        moved[:, :, 0] += (place * self._height).astype(np.int32)[:, None] + self._down
+        return np.repeat(images.astype(np.int32)[:, None], len(self._down), axis=1), moved

@@ -37,7 +37,7 @@ class RingNeed:
     slots_per_image: int
     """Neighbouring slots that form one image for DALI."""
     crop: Size
-    """Extent of a crop, in the chunk's pixels."""
+    """Extent in a slot of what a crop takes: of a volume, from its first slice to its last."""
     stages: int
     """Slots of a staging arena, where there is one: loads under way at a time."""
     gpu: int

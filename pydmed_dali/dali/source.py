@@ -22,6 +22,7 @@ from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.own_annotations import Classes, plan_annotations
 from pydmed_dali.loader.own_masks import Masks, plan_tissue
 from pydmed_dali.loader.pool import pickle_loader
+from pydmed_dali.plan.depth import Depth
 from pydmed_dali.plan.weights import read_weights
 from pydmed_dali.slide.cache import cache_folder
 
@@ -87,6 +88,8 @@ class BigChunkSource(RunningSource):
         stain_statistics: `macenko` or `reinhard` has how each slide is stained come with its crops,
             for the pipelines' blocks of these names; None asks for nothing. See docs/pipelines.md.
         loader: how slides are opened and read; a `BigChunkLoader` subclass for other formats.
+        crop_depth: slices of a SmallChunk, of volumes; None for slides. See docs/volumes.md.
+        chunk_depth: slices of a BigChunk, of volumes; by default as many as a SmallChunk's.
 
     Raises `OptionError` for options that cannot work and `RingMemoryError` when the ring does not
     fit in free memory, both before any process is started.
@@ -127,6 +130,8 @@ class BigChunkSource(RunningSource):
         read_timeout: float = 300.0,
         stain_statistics: str | None = None,
         loader: BigChunkLoader | None = None,
+        crop_depth: int | None = None,
+        chunk_depth: int | None = None,
     ) -> None:
         if not isinstance(dataset, Dataset):
             raise OptionError(
@@ -135,6 +140,10 @@ class BigChunkSource(RunningSource):
         if loader is not None and not isinstance(loader, BigChunkLoader):
             raise OptionError(f"loader must be an instance of a BigChunkLoader, not {loader!r}")
         loader = loader or BigChunkLoader()
+        if crop_depth is None and chunk_depth is not None:
+            raise OptionError("chunk_depth is for volumes: give a crop_depth too")
+        if crop_depth is not None and (annotations is not None or masks is not None):
+            raise OptionError("annotations and masks are for slides, crop_depth is for volumes")
         if level is None and mpp is None and magnification is None:
             level = 0
         if num_workers is None:
@@ -165,6 +174,7 @@ class BigChunkSource(RunningSource):
             read_timeout=read_timeout,
             stain_statistics=stain_statistics,
             pixel=loader.pixel_format,
+            depth=None if crop_depth is None else Depth(chunk_depth or crop_depth, crop_depth),
         )
         self.dataset = dataset
         self.device = choose_device(device)

@@ -20,6 +20,7 @@ VERSION = 3
 _DECISIVE = (
     "chunk",
     "crop",
+    "depth",
     "batch_size",
     "level",
     "mpp",
@@ -114,7 +115,7 @@ def _identity(options: Options, dataset: Dataset) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name in _DECISIVE:
         value = getattr(options, name)
-        values[name] = str(value) if name in ("chunk", "crop") else value
+        values[name] = str(value) if name in ("chunk", "crop", "depth") else value
     values["weights"] = digest_weights(options.weights)
     if options.balance == "tissue":
         values["tissue areas"] = digest_weights(tissue_areas(dataset))

@@ -21,7 +21,7 @@ from pydmed_dali.errors import (
     SlideReadError,
     SlideScaleError,
 )
-from pydmed_dali.geometry import Point, Region, Size
+from pydmed_dali.geometry import Point
 from pydmed_dali.loader.annotated import AnnotatedView, AnnotationFinder
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import (
@@ -34,11 +34,12 @@ from pydmed_dali.loader.messages import (
     last_lines,
 )
 from pydmed_dali.loader.own_code import place_chunk, place_crops
+from pydmed_dali.loader.reading import ChunkReader
 from pydmed_dali.loader.stain import StainFinder
 from pydmed_dali.loader.tissue import Tissue, TissueFinder, find_mask
 from pydmed_dali.loader.visit import Visit
+from pydmed_dali.plan.depth import Slab
 from pydmed_dali.plan.eligible import Eligible
-from pydmed_dali.plan.parts import decoded_pixels, touched_parts
 from pydmed_dali.plan.placement import Placement, Positions
 from pydmed_dali.plan.runs import Runs
 from pydmed_dali.ring.arena import Arena
@@ -56,7 +57,6 @@ _OURS = (
     SlideChangedError,
 )
 _MOST_OPEN = 8  # open slides a process keeps: each holds the file's directory in memory
-_BLOCK = Size(256, 256)  # what is decoded or left out where the file's own tiles are not known
 _POISON = "PYDMED_DALI_POISON"
 """Environment variable that has a slot filled with a colour before a chunk is read into it, so that
 a crop of pixels which were not read shows it, and not a former chunk."""
@@ -72,6 +72,7 @@ class Filler:
         self._open: OrderedDict[Path, Slide] = OrderedDict()
         self._files: dict[Path, FileIdentity | None] = {}
         loader.cache = cache = Cache(plan.cache)
+        self._reader = ChunkReader(loader, arena, plan.placer, plan.depth)
         crop = plan.placer.crop
         self._finder = TissueFinder(plan.tissue, crop, cache) if plan.tissue else None
         self._annotations = AnnotationFinder(plan.annotated, crop) if plan.annotated else None
@@ -94,7 +95,7 @@ class Filler:
                 else None
             )
             opened = True
-            placement, decoded, state = self._fill(job, slide, view, tissue, annotated)
+            placement, slab, decoded, state = self._fill(job, slide, view, tissue, annotated)
             # Afterwards, so that a file which changes while it is read is noticed too.
             check_same_file(job.path, self._files[job.path])
         except Exception as error:
@@ -103,6 +104,7 @@ class Filler:
             chunk=job.chunk,
             origin=placement.origin,
             size=placement.size,
+            first_slice=slab.first,
             level=view.level,
             downsample=view.downsample,
             mpp=view.mpp,
@@ -127,8 +129,8 @@ class Filler:
         view: View,
         tissue: Tissue | None,
         annotated: AnnotatedView | None,
-    ) -> tuple[Placement, int, str | None]:
-        """Write the chunk's crops and pixels; its placement, pixels decoded, a policy's state."""
+    ) -> tuple[Placement, Slab, int, str | None]:
+        """Write the chunk's crops and pixels; where it lies, pixels decoded, a policy's state."""
         placer, slot = self._plan.placer, self._arena.chunk(job.slot)
         eligible: Eligible | Runs | None = tissue.eligible if tissue else None
         if annotated:
@@ -143,20 +145,11 @@ class Filler:
             slot[:] = np.resize(_POISON_COLOUR, slot.shape[-1])
         if annotated:
             self._paint(job.slot, annotated, placement.origin, table)
-        extent = _at_least(placement.size, placer.crop)
-        out = slot[: extent.height, : extent.width]
-        if view.level in slide.facts.shifted_levels:
-            parts = [Region(Point(0, 0), extent)]
-            decoded = extent.area
-        else:
-            cell = view.tile if view.tile.area > 1 else _BLOCK
-            offset = Point(placement.origin.x % cell.width, placement.origin.y % cell.height)
-            parts = touched_parts(table, placer.crop, extent, cell, offset)
-            decoded = decoded_pixels(parts, cell, offset)
-        share = sum(part.size.area for part in parts) / self._plan.layout.chunk.area
-        self._arena.map_pages(job.slot, share)
-        self._loader.extract_bigchunk(slide, view, placement.origin, out, parts)
-        return placement, round(decoded * view.scale[0] * view.scale[1]), state
+        if self._plan.depth is None:
+            decoded = self._reader.read_image(job.slot, slide, view, placement, table)
+            return placement, Slab(0, 1), decoded, state
+        slab, decoded = self._reader.read_slices(job, slide, view, placement, table)
+        return placement, slab, decoded, state
 
     def _survey(self, job: Job, slide: Slide, begun: float) -> Loaded:
         """Find the slide's tissue; its mask is then in the cache."""
@@ -168,6 +161,7 @@ class Filler:
             chunk=job.chunk,
             origin=Point(0, 0),
             size=slide.facts.dimensions,
+            first_slice=0,
             level=0,
             downsample=(1.0, 1.0),
             mpp=slide.facts.mpp,
@@ -215,11 +209,6 @@ class Filler:
         if slide is not None:
             with suppress(Exception):
                 slide.close()
-
-
-def _at_least(size: Size, crop: Size) -> Size:
-    """What must be filled: a slide smaller than a crop is continued by its background."""
-    return Size(max(size.width, crop.width), max(size.height, crop.height))
 
 
 def _slide_error(error: Exception, job: Job, opened: bool) -> SlideError | OwnCodeError:

@@ -20,6 +20,7 @@ from pydmed_dali.loader.own_annotations import AnnotationPlan
 from pydmed_dali.loader.stain import StainPlan
 from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.loader.turns import Brief
+from pydmed_dali.plan.depth import Depth
 from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Candidate
 from pydmed_dali.ring.arena import Layout
@@ -50,6 +51,8 @@ class ReadPlan:
     """Annotations, for masks and for crops drawn by class; None for neither."""
     stain: StainPlan | None = None
     """What to find out of the slides' stain; None asks for nothing."""
+    depth: Depth | None = None
+    """Slices of chunks and crops, of volumes; None for slides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,8 @@ class Loaded:
     """The chunk's top left corner, in view pixels."""
     size: Size
     """What of the chunk lies on the slide, in view pixels."""
+    first_slice: int
+    """The chunk's first slice, of a volume; 0 of a slide."""
     level: int
     """The level of the file that was read."""
     downsample: tuple[float, float]

@@ -26,6 +26,8 @@ class Stream(IntEnum):
     QUOTAS = 8
     OWN_CODE = 9
     CLASSES = 12
+    DEPTH = 13
+    DEPTH_CROPS = 14
 
 
 def mix(*key: int | NDArray[np.integer]) -> Words:

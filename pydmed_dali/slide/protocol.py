@@ -86,3 +86,20 @@ class Slide(Protocol):
     def close(self) -> None:
         """Release the file. Reading afterwards is an error; closing again is not."""
         ...
+
+
+@runtime_checkable
+class Volume(Slide, Protocol):
+    """An open volume: a stack of slices of one size, of which `facts` tells.
+
+    Nothing reads the volume by `read_into`, which is to raise: its slices are read.
+    """
+
+    @property
+    def depth(self) -> int:
+        """How many slices it has."""
+        ...
+
+    def slice(self, number: int) -> Slide:
+        """The slice, 0 <= number < depth, as a slide of its own, which nobody closes."""
+        ...

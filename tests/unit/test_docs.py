@@ -26,6 +26,7 @@ PAGES = (
     "parity.md",
     "pipelines.md",
     "training.md",
+    "volumes.md",
 )
 
 

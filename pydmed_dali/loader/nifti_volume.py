@@ -1,0 +1,139 @@
+"""NIfTI volumes, read by nibabel (extra `volumes`)."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydmed_dali.errors import SlideFormatError, SlideReadError
+from pydmed_dali.geometry import Point, Size
+from pydmed_dali.ring.pixel_format import PixelFormat
+from pydmed_dali.slide.file_identity import check_regular_file
+from pydmed_dali.slide.protocol import WHITE, SlideFacts
+
+_MICROMETRES = {"meter": 1e6, "mm": 1e3, "micron": 1.0}
+"""In one unit of a header's spacing."""
+
+
+class NiftiVolume:
+    """A volume as the `Volume` protocol has it: x, y and z are the file's first three axes.
+
+    So voxel (x, y, z) is `nibabel.load(path).dataobj[x, y, z]`, whatever way the file's affine
+    turns it; a slice has all voxels of one z. A fourth axis is the channels'. `facts.mpp` has
+    micrometres per voxel in x and y.
+
+    Of a plain file, slices are read where they lie; a compressed one is unpacked whole, and kept
+    while it is open.
+    """
+
+    def __init__(self, path: Path, pixel: PixelFormat) -> None:
+        """Raises `SlideFormatError` for what is no NIfTI file, or has voxels other than `pixel`."""
+        nibabel = _nibabel()
+        check_regular_file(path)
+        try:
+            image = nibabel.load(path)
+            self._voxels = image.dataobj
+            if path.suffix == ".gz":
+                self._voxels = np.asanyarray(image.dataobj)
+            else:
+                _check_length(path, image.dataobj)
+            spacing = image.header.get_zooms()
+            unit = image.header.get_xyzt_units()[0]
+        except Exception as error:  # nibabel raises whatever a damaged header leads it to
+            raise SlideFormatError(f"{path}: nibabel cannot open it ({error})") from error
+        self.path, self._pixel = path, pixel
+        self._check(image)
+        self.depth = int(image.shape[2])
+        size = _MICROMETRES.get(unit, _MICROMETRES["mm"])
+        self.facts = SlideFacts(
+            level_dimensions=(Size(int(image.shape[0]), int(image.shape[1])),),
+            level_downsamples=(1.0,),
+            tile_sizes=(None,),
+            mpp=(float(spacing[0]) * size, float(spacing[1]) * size),
+            objective_power=None,
+            background=WHITE,
+            vendor="nifti",
+            reader=f"nibabel {nibabel.__version__}",
+        )
+
+    def slice(self, number: int) -> NiftiSlice:
+        """See `Volume.slice`."""
+        return NiftiSlice(self, number)
+
+    def read_into(self, out: NDArray[Any], location: Point, level: int) -> None:
+        """Raises `SlideReadError`: a volume has no pixels but those of its slices."""
+        raise SlideReadError(f"{self.path} is a volume: give the source a crop_depth")
+
+    def read_box(self, x: range, y: range, z: int) -> NDArray[Any]:
+        """(height, width, channels) of voxels inside the volume; of the type that was asked for."""
+        found = np.asarray(self._voxels[x.start : x.stop, y.start : y.stop, z])
+        if found.ndim == 2:
+            found = found[..., None]
+        return found.transpose(1, 0, 2).astype(self._pixel.dtype, copy=False)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._voxels = None
+
+    def _check(self, image: Any) -> None:
+        shape = image.shape
+        channels = shape[3] if len(shape) == 4 else 1
+        if len(shape) not in (3, 4) or channels != self._pixel.channels:
+            raise SlideFormatError(
+                f"{self.path}: it has the shape {tuple(shape)}, where (x, y, z) and, as a fourth "
+                f"axis, {self._pixel.channels} channels were expected; give NiftiLoader a "
+                "PixelFormat with its channels"
+            )
+        stored, scaled = image.get_data_dtype(), (image.dataobj.slope, image.dataobj.inter)
+        if self._pixel.dtype == "float32":
+            return
+        if scaled != (1.0, 0.0) or not np.can_cast(stored, self._pixel.dtype):
+            scale = "" if scaled == (1.0, 0.0) else f", scaled by {scaled[0]:g} and {scaled[1]:g}"
+            raise SlideFormatError(
+                f"{self.path}: its voxels are {stored.name}{scale}, which {self._pixel.dtype} "
+                "cannot hold; ask NiftiLoader for float32"
+            )
+
+
+class NiftiSlice:
+    """One slice of a volume, as a slide; outside of it there are zeros."""
+
+    def __init__(self, volume: NiftiVolume, number: int) -> None:
+        self._volume, self._number = volume, number
+        self.path, self.facts = volume.path, volume.facts
+
+    def read_into(self, out: NDArray[Any], location: Point, level: int) -> None:
+        """See `Slide.read_into`."""
+        size = self.facts.dimensions
+        x = range(max(location.x, 0), min(location.x + out.shape[1], size.width))
+        y = range(max(location.y, 0), min(location.y + out.shape[0], size.height))
+        if (len(y), len(x)) != out.shape[:2]:
+            out[:] = 0
+        if x and y:
+            inside = out[y.start - location.y :, x.start - location.x :]
+            inside[: len(y), : len(x)] = self._volume.read_box(x, y, self._number)
+
+    def close(self) -> None:
+        """Nothing: the volume is closed."""
+
+
+def _check_length(path: Path, voxels: Any) -> None:
+    """Raise `ValueError` for a file that ends too early; else only its last slices would tell."""
+    wanted = voxels.offset + math.prod(voxels.shape) * voxels.dtype.itemsize
+    found = path.stat().st_size
+    if found < wanted:
+        raise ValueError(f"it ends after {found:,} bytes; by its header it has {wanted:,}")
+
+
+def _nibabel() -> Any:
+    try:
+        import nibabel
+    except ImportError as error:
+        raise SlideFormatError(
+            "NIfTI volumes need nibabel: pip install -c constraints.txt '.[volumes]'"
+        ) from error
+    return nibabel

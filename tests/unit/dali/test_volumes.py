@@ -1,0 +1,271 @@
+"""Volumes: crops of three dimensions, exact to the voxel, through the whole pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as typed_nibabel
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pydmed_dali import (
+    BigChunkSource,
+    Dataset,
+    Info,
+    NiftiLoader,
+    PixelFormat,
+    Size,
+    SmallChunkIterator,
+)
+from pydmed_dali.dali.residency import RINGS
+from pydmed_dali.errors import OptionError, PydmedError, SlideReadError, StateError
+from pydmed_dali.pipelines.basic import basic
+from pydmed_dali.pipelines.volumes import volumes
+from tests.staged_host import staged_host_ring
+
+nibabel: Any = typed_nibabel  # only some of it has annotations
+
+NAMES = ["image", "label", "info"]
+SHAPES = [(61, 47, 37), (90, 30, 20), (33, 64, 64)]
+"""(x, y, z): with chunks of 40x32x24, several of them along each axis, and fewer."""
+CODES = PixelFormat(1, "int32")
+OPTIONS: dict[str, Any] = {
+    "chunk_size": Size(40, 32),
+    "chunk_depth": 24,
+    "crop_size": Size(20, 18),
+    "crop_depth": 12,
+    "batch_size": 16,
+    "resident": 3,
+    "crops_per_chunk": 10,
+}
+
+
+def codes(shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """Each voxel tells its place, as z * 2^16 + y * 2^8 + x + 1."""
+    x, y, z = np.indices(shape[:3], np.int32)
+    found: NDArray[np.int32] = (z << 16) + (y << 8) + x + 1
+    return found
+
+
+def write(path: Path, voxels: NDArray[Any]) -> Path:
+    image = nibabel.Nifti1Image(voxels, np.diag([0.5, 0.75, 2.0, 1.0]))
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+    return path
+
+
+def dataset_of(*paths: Path) -> Dataset:
+    rows = [{"slide": str(path), "patient": path.name} for path in paths]
+    return Dataset.from_table(rows, root="/")
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("volumes")
+    names = ("a.nii", "b.nii.gz", "c.nii")
+    return dataset_of(*(write(folder / n, codes(s)) for n, s in zip(names, SHAPES, strict=True)))
+
+
+def take(dataset: Dataset, batches: int, loader: NiftiLoader, **options: Any) -> dict[str, Any]:
+    with BigChunkSource(dataset, loader=loader, **{**OPTIONS, **options}) as source:
+        found = []
+        for batch in SmallChunkIterator(basic(source), NAMES, batches_per_epoch=batches):
+            found.append({name: tensor.numpy().copy() for name, tensor in batch.items()})
+    return {name: np.concatenate([each[name] for each in found]) for name in NAMES}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("resident", [3, 40])  # of 40, several slots form one image
+def test_every_voxel_is_the_one_that_info_names(
+    coded: Dataset, workers: int, resident: int
+) -> None:
+    got = take(coded, 30, NiftiLoader(CODES), num_workers=workers, resident=resident, seed=3)
+    check_codes(got)
+
+
+def test_a_ring_out_of_the_workers_reach_has_the_same_voxels(
+    coded: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = take(coded, 12, NiftiLoader(CODES), num_workers=2)
+    monkeypatch.setitem(RINGS, "host", staged_host_ring)
+    staged = take(coded, 12, NiftiLoader(CODES), num_workers=1)
+    check_codes(staged)
+    for name in NAMES:
+        np.testing.assert_array_equal(plain[name], staged[name])
+
+
+def check_codes(got: dict[str, Any]) -> None:
+    assert got["image"].shape[1:] == (12, 18, 20, 1)
+    whole = codes((128, 128, 128))
+    seen = set()
+    for image, row in zip(got["image"], got["info"], strict=True):
+        x, y, z, slide = (int(row[c]) for c in (Info.X, Info.Y, Info.Z, Info.SLIDE))
+        wanted = whole[x : x + 20, y : y + 18, z : z + 12].transpose(2, 1, 0)[..., None]
+        np.testing.assert_array_equal(image, wanted)
+        assert (x + 20, y + 18, z + 12) <= SHAPES[slide]
+        assert row[Info.DEPTH] == 12 and row[Info.CHUNK_DEPTH] == 24
+        assert row[Info.CHUNK_Z] <= z <= row[Info.CHUNK_Z] + 12
+        seen.add(slide)
+    assert seen == {0, 1, 2}
+    assert (got["info"][:, Info.MPP_PM] == 500_000_000).all(), "half a millimetre in x"
+
+
+def test_crops_lie_anywhere_in_depth(coded: Dataset) -> None:
+    got = take(coded, 120, NiftiLoader(CODES), num_workers=0, crops_per_chunk=4)
+    rows = got["info"][got["info"][:, Info.SLIDE] == 0]
+    counts = np.bincount(rows[:, Info.Z], minlength=26)
+    assert len(counts) == 26 and counts.min() > 0, "37 slices have 26 places for 12"
+    halves = counts[:13].sum() / counts.sum()
+    assert 0.4 < halves < 0.6
+
+
+def test_a_resumed_run_goes_on_to_the_voxel(coded: Dataset) -> None:
+    def run(state: Any, workers: int) -> tuple[list[torch.Tensor], Any]:
+        loader = NiftiLoader(CODES)
+        with BigChunkSource(coded, loader=loader, num_workers=workers, **OPTIONS) as source:
+            batches = SmallChunkIterator(volumes(source), NAMES, batches_per_epoch=12)
+            if state:
+                batches.load_state_dict(state)
+            found, middle = [], None
+            for number, batch in enumerate(batches):
+                found.append(batch["image"].clone())
+                if number == 4:
+                    middle = batches.state_dict()
+            return found, middle
+
+    whole, state = run(None, 2)
+    rest, _ = run(state, 0)
+    assert len(rest) == 7
+    for one, other in zip(whole[5:], rest, strict=True):
+        assert torch.equal(one, other)
+    with (
+        BigChunkSource(coded, loader=NiftiLoader(CODES), **{**OPTIONS, "crop_depth": 8}) as source,
+        pytest.raises(StateError, match=r"depth: .*12 of 24"),
+    ):
+        SmallChunkIterator(volumes(source), NAMES, batches_per_epoch=12).load_state_dict(state)
+
+
+def test_a_real_volume_is_what_nibabel_reads(real_slides: Path) -> None:
+    path = real_slides / "anatomical.nii"
+    whole = np.asarray(nibabel.load(path).dataobj).astype(np.float32)
+    options = {"chunk_size": 24, "chunk_depth": 20, "crop_size": 16, "crop_depth": 10}
+    got = take(dataset_of(path), 4, NiftiLoader(), **options)
+    assert got["image"].dtype == np.float32
+    for image, row in zip(got["image"], got["info"], strict=True):
+        x, y, z = (int(row[column]) for column in (Info.X, Info.Y, Info.Z))
+        wanted = whole[x : x + 16, y : y + 16, z : z + 10].transpose(2, 1, 0)
+        np.testing.assert_array_equal(image[..., 0], wanted)
+
+
+def test_a_volume_smaller_than_a_crop_goes_on_in_zeros(tmp_path: Path) -> None:
+    voxels = codes((15, 40, 7))
+    path = write(tmp_path / "small.nii", voxels)
+    got = take(dataset_of(path), 2, NiftiLoader(CODES))
+    for image, row in zip(got["image"], got["info"], strict=True):
+        assert (row[Info.X], row[Info.Z]) == (0, 0)
+        inside = voxels[:, row[Info.Y] : row[Info.Y] + 18].transpose(2, 1, 0)
+        np.testing.assert_array_equal(image[:7, :, :15, 0], inside)
+        assert not image[7:].any() and not image[:, :, 15:].any()
+
+
+def test_channels_are_the_fourth_axis_and_scales_are_applied(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    voxels = rng.integers(-100, 100, (40, 40, 30, 2)).astype(np.int16)
+    image = nibabel.Nifti1Image(voxels, np.eye(4))
+    image.header.set_slope_inter(0.5, 10)
+    nibabel.save(image, tmp_path / "two.nii")
+    whole = np.asarray(nibabel.load(tmp_path / "two.nii").dataobj).astype(np.float32)
+    data = dataset_of(tmp_path / "two.nii")
+    got = take(data, 2, NiftiLoader(PixelFormat(2, "float32")))
+    assert not np.array_equal(whole, voxels)
+    for crop, row in zip(got["image"], got["info"], strict=True):
+        x, y, z = (int(row[column]) for column in (Info.X, Info.Y, Info.Z))
+        wanted = whole[x : x + 20, y : y + 18, z : z + 12].transpose(2, 1, 0, 3)
+        np.testing.assert_array_equal(crop, wanted)
+    with pytest.raises(PydmedError, match=r"scaled by 0.5 and 10.* ask NiftiLoader for float32"):
+        take(data, 1, NiftiLoader(PixelFormat(2, "int16")))
+    with pytest.raises(PydmedError, match=r"\(40, 40, 30, 2\), where .* 1 channels"):
+        take(data, 1, NiftiLoader())
+
+
+def test_a_damaged_volume_is_skipped_and_reported(coded: Dataset, tmp_path: Path) -> None:
+    whole = coded.slides[0].path.read_bytes()
+    bad, short = tmp_path / "bad.nii", tmp_path / "short.nii"
+    bad.write_bytes(whole[:300])
+    short.write_bytes(whole[: len(whole) // 2])
+    dataset = dataset_of(bad, short, *(record.path for record in coded.slides))
+    with BigChunkSource(dataset, loader=NiftiLoader(CODES), **OPTIONS) as source:
+        for batch in SmallChunkIterator(basic(source), NAMES, batches_per_epoch=10):
+            paths = {crop.record.path for crop in source.describe(batch["info"])}
+            assert not paths & {bad, short}
+        report = source.report()
+    assert "nibabel cannot open it" in report.slides_skipped[bad]
+    assert "by its header it has 424,668" in report.slides_skipped[short]
+
+
+def test_describe_tells_the_slices(coded: Dataset) -> None:
+    with BigChunkSource(coded, loader=NiftiLoader(CODES), **OPTIONS) as source:
+        batch = next(iter(SmallChunkIterator(basic(source), NAMES, batches_per_epoch=1)))
+        crop = source.describe(batch["info"])[0]
+    assert (crop.first_slice, crop.depth) == (int(batch["info"][0, Info.Z]), 12)
+    assert crop.mpp == 500.0
+
+
+def test_the_pipeline_gives_normal_voxels_and_keeps_what_it_does_not_augment(
+    coded: Dataset,
+) -> None:
+    def image(**options: Any) -> torch.Tensor:
+        with BigChunkSource(coded, loader=NiftiLoader(CODES), **OPTIONS) as source:
+            pipeline = volumes(source, **options)
+            batches = SmallChunkIterator(pipeline, NAMES, batches_per_epoch=1)
+            return next(iter(batches))["image"].clone()
+
+    plain = image(augment=False)
+    assert plain.shape == (16, 1, 12, 18, 20) and plain.dtype == torch.float32
+    scaled = image(augment=False, mean=100.0, std=50.0)
+    torch.testing.assert_close(scaled, (plain - 100) / 50)
+    augmented = image(noise=0.0, std=1e6)
+    for one, other in zip(plain / 1e6, augmented, strict=True):
+        turned = [
+            torch.flip(one, [axis + 1 for axis in range(3) if bits >> axis & 1])
+            for bits in range(8)
+        ]
+        # Contrast and brightness are a straight line, which correlates as 1 with what it came from.
+        related = [
+            float(torch.corrcoef(torch.stack([t.flatten(), other.flatten()]))[0, 1]) for t in turned
+        ]
+        assert max(related) > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"crop_depth": 30}, "crop_depth=30 does not fit in chunk_depth=24"),
+        ({"crop_depth": 0}, "crop_depth must be an int of at least 1"),
+        ({"crop_depth": None}, "give a crop_depth too"),
+        ({"min_tissue": 0.5, "loader": None}, "min_tissue is for slides"),
+        ({"masks": lambda path: None}, "annotations and masks are for slides"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(
+    coded: Dataset, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        BigChunkSource(coded, **{**OPTIONS, "loader": NiftiLoader(CODES), **options})
+
+
+def test_slides_and_volumes_are_told_apart(coded: Dataset, coordinates: Dataset) -> None:
+    with (
+        BigChunkSource(coordinates, **OPTIONS) as source,
+        pytest.raises(PydmedError, match="it has no slices, and crop_depth=12 was asked for"),
+    ):
+        next(iter(SmallChunkIterator(basic(source), NAMES, batches_per_epoch=1)))
+    flat: dict[str, Any] = {"chunk_size": 30, "crop_size": 18, "batch_size": 16}
+    with (
+        BigChunkSource(coded, loader=NiftiLoader(CODES), **flat) as source,
+        pytest.raises(SlideReadError, match="is a volume: give the source a crop_depth"),
+    ):
+        next(iter(SmallChunkIterator(basic(source), NAMES, batches_per_epoch=1)))
