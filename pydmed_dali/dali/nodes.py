@@ -94,7 +94,7 @@ def make_nodes(
         in_ids=in_ids,
         in_anchors=in_anchors,
         shapes=shapes,
-        out_anchors=_one_below_another(crop, slices),
+        **_one_below_another(crop, slices),
         output_size=[slices * crop.height, crop.width],
     )
     if pixel.carried != pixel.dtype:
@@ -112,9 +112,10 @@ def make_nodes(
     return SmallChunks(image, label, info, stain, annotated)
 
 
-def _one_below_another(crop: Size, slices: int) -> DataNode:
-    """(D, 2) (y, x): where the slices of a crop go in a tall image."""
+def _one_below_another(crop: Size, slices: int) -> dict[str, DataNode]:
+    """Where the slices of a crop go in a tall image; nothing for one, which DALI is quicker with."""
+    if slices == 1:
+        return {}
     places = np.zeros((slices, 2), np.int32)
     places[:, 0] = np.arange(slices) * crop.height
-    constant: DataNode = types.Constant(places, device="cpu")
-    return constant
+    return {"out_anchors": types.Constant(places, device="cpu")}
