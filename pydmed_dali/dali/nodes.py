@@ -113,7 +113,7 @@ def make_nodes(
 
 
 def _one_below_another(crop: Size, slices: int) -> dict[str, DataNode]:
-    """Where the slices of a crop go in a tall image; nothing for one, which DALI is quicker with."""
+    """Where the slices of a crop go in a tall image; nothing for one: DALI is quicker without."""
     if slices == 1:
         return {}
     places = np.zeros((slices, 2), np.int32)
