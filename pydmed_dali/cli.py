@@ -159,6 +159,10 @@ def preview(
     masks: Annotated[
         Path | None, typer.Option(help="A folder of masks of your own, named as the slides.")
     ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="A folder of annotations (GeoJSON, XML), named as the slides, to show."),
+    ] = None,
     level: Annotated[
         int | None, typer.Option(min=0, help="The level to read. By default 0.")
     ] = None,
@@ -198,6 +202,7 @@ def preview(
         seed,
         magnification,
         default_mpp,
+        annotations,
     )
     previews = []
     for preview in preview_slides(dataset, wishes, out):

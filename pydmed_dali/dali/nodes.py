@@ -112,7 +112,7 @@ def make_nodes(
     return SmallChunks(image, label, info, stain, annotated)
 
 
-def _one_below_another(crop: Size, slices: int) -> dict[str, DataNode]:
+def _one_below_another(crop: Size, slices: int) -> dict[str, Any]:
     """Where the slices of a crop go in a tall image; nothing for one: DALI is quicker without."""
     if slices == 1:
         return {}

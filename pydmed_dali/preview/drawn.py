@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import shapely
+from shapely import Polygon
 
+from pydmed_dali.annotation.reader import read_annotations
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
@@ -46,6 +49,8 @@ class Wishes:
     """Of these, how many are shown themselves."""
     magnification: float | None = None
     default_mpp: float | None = None
+    annotations: Mapping[Path, Path] = field(default_factory=dict)
+    """Annotation files, by the slide's path; shown, and nothing of them decides what is drawn."""
 
     @property
     def scale(self) -> Scale:
@@ -85,6 +90,8 @@ class DrawnSlide:
     """Part of the places where a crop can start that are eligible."""
     chunks: tuple[DrawnChunk, ...]
     """In the order in which they are drawn; none where no place is eligible."""
+    regions: Mapping[str, Sequence[Polygon]]
+    """What is annotated, by class, in view pixels."""
 
     @property
     def tissue(self) -> float | None:
@@ -122,9 +129,25 @@ def draw_slide(
             shown = _read(slide, view, place, crops[: wishes.shown], wishes.crop)
             chunks.append(DrawnChunk(place.origin, place.size, crops, shown))
         picture = overview(slide, _picture_size(slide.facts.dimensions))
-        return DrawnSlide(name, picture, view, wishes.crop, mask, share, tuple(chunks))
+        regions = _regions(wishes.annotations.get(path), slide.facts.dimensions, view)
+        return DrawnSlide(name, picture, view, wishes.crop, mask, share, tuple(chunks), regions)
     finally:
         slide.close()
+
+
+def _regions(file: Path | None, dimensions: Size, view: View) -> dict[str, list[Polygon]]:
+    """What a file annotates, by class, in view pixels. Raises `AnnotationError` as its reader."""
+    if file is None:
+        return {}
+    annotations = read_annotations(file)
+    annotations.check_against(dimensions)
+    found: dict[str, list[Polygon]] = {name: [] for name in annotations.classes}
+    for region in annotations.regions:
+        found[region.class_name] += [
+            shapely.transform(polygon, lambda places: places / view.downsample)
+            for polygon in region.polygons
+        ]
+    return found
 
 
 def _eligible(

@@ -18,6 +18,7 @@ from matplotlib.patheffects import withStroke
 
 from pydmed_dali.geometry import Point
 from pydmed_dali.preview.drawn import DrawnChunk, DrawnSlide
+from pydmed_dali.preview.regions import draw_regions, region_legend
 
 _COLOURS = (
     *("#0072b2", "#d55e00", "#009e73", "#e6ac00", "#cc79a7", "#56b4e9"),
@@ -80,6 +81,7 @@ def _draw_slide(figure: SubFigure, slide: DrawnSlide, edges: tuple[float, float]
     axes.spines[:].set_color(_LINE)
     if slide.mask is not None:
         _draw_outline(axes, slide)
+    draw_regions(axes, slide.regions)
     for number, chunk in enumerate(slide.chunks):
         _draw_crops(axes, slide, chunk, _COLOURS[number])
     seen: Counter[Point] = Counter()
@@ -197,7 +199,7 @@ def _legend(slide: DrawnSlide) -> list[Artist]:
         handles.append(
             Line2D([], [], linestyle="", marker="o", color=_INK, label=f"its first {count}")
         )
-    return handles
+    return [*handles, *region_legend(slide.regions)]
 
 
 def _draw_sheet(figure: SubFigure, slide: DrawnSlide, edges: tuple[float, float]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from pydmed_dali import BigChunkSource, Dataset, Info, Size
+from pydmed_dali import BigChunkSource, Dataset, Info, PydmedError, Size
 from pydmed_dali.cli import app
 from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.preview.drawn import Wishes, draw_slide, first_visits
@@ -139,3 +139,59 @@ def test_what_is_shown_is_what_a_source_begins_with(folder: Path, mpp: float | N
         if mpp is None:
             np.testing.assert_array_equal(run["image"][batch], np.stack(chunk.shown))
     assert len({chunk.origin for chunk in drawn.chunks}) > 1
+
+
+def test_annotations_are_shown_at_the_resolution_that_is_read(folder: Path, tmp_path: Path) -> None:
+    ring = [[200, 100], [1000, 100], [1000, 900], [200, 900], [200, 100]]
+    hole = [[400, 300], [400, 500], [600, 500], [600, 300], [400, 300]]
+    drawn = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring, hole]},
+        "properties": {"classification": {"name": "tumor"}},
+    }
+    files = tmp_path / "drawn"
+    files.mkdir()
+    (files / "fat.geojson").write_text(json.dumps(drawn))
+    options = ["--level", 1, "--min-tissue", 0, "--chunk-size", 256, "--chunks", 1, "--json"]
+    pictures = []
+    for number, more in enumerate(([], ["--annotations", files])):
+        out = tmp_path / str(number)
+        (told,) = _told(_preview(folder / "fat.svs", "--out", out, *options, *more))
+        assert told["reason"] is None
+        with Image.open(told["picture"]) as picture:
+            pictures.append(np.asarray(picture.convert("RGB"), np.int16))
+    plain, annotated = pictures
+    assert plain.shape[1] == annotated.shape[1] and not np.array_equal(plain, annotated)
+
+    dataset = Dataset.from_folder(folder)
+    number = [record.path.name for record in dataset.slides].index("fat.svs")
+    wishes = Wishes(
+        chunk=Size(256, 256),
+        crop=Size(64, 64),
+        level=1,
+        mpp=None,
+        seed=0,
+        tissue=None,
+        cache=None,
+        chunks=1,
+        crops=4,
+        shown=1,
+        annotations={dataset.slides[number].path: files / "fat.geojson"},
+    )
+    slide = draw_slide(
+        "fat", dataset.slides[number].path, first_visits(dataset, 0, 1)[number], wishes
+    )
+    (polygon,) = slide.regions["tumor"]
+    scale = slide.view.downsample[0]
+    assert scale > 1
+    assert polygon.bounds == pytest.approx([200 / scale, 100 / scale, 1000 / scale, 900 / scale])
+    assert polygon.area == pytest.approx((800 * 800 - 200 * 200) / scale**2)
+
+
+def test_annotations_that_are_not_there_are_told(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    options = ["--out", tmp_path / "out", "--annotations", tmp_path / "empty"]
+    result = _preview(folder / "fat.svs", *options)
+    assert result.exit_code != 0
+    assert isinstance(result.exception, PydmedError | SystemExit)
+    assert not (tmp_path / "out").exists()
