@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,13 @@ TISSUES = ("fat", "gland", "tumor")
 EPOCHS = 2
 SLIDES = 3  # of each tissue, so the epoch's nine visits are no multiple of the ranks
 
-Reports = dict[tuple[int, int], dict[str, Any]]
-"""What each rank says of each epoch, by (rank, epoch)."""
+BATCHES = 9
+"""Of an epoch: 9 visits x 32 crops, of two ranks, in batches of 16."""
+SAVE_EVERY = 4
+SECONDS = 120.0
+
+Steps = dict[tuple[int, int], dict[str, Any]]
+"""What each rank says of each step, by (rank, step)."""
 
 
 @pytest.fixture(scope="module")
@@ -34,41 +41,59 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(slides: Path, run: Path, epochs: int) -> Reports:
-    """Two ranks that run to the end, within a deadline."""
-    done = subprocess.run(
+def start(slides: Path, run: Path, epochs: int) -> subprocess.Popen[str]:
+    """Two ranks."""
+    return subprocess.Popen(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
             *("--nproc-per-node", "2", CHECKOUT / "examples" / "train_distributed.py"),
-            *(slides, run, "--epochs", str(epochs)),
+            *(slides, run, "--epochs", str(epochs), "--save-every", str(SAVE_EVERY)),
         ],
         env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
-        check=False,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stderr
-    logs = {rank: (run / f"rank-{rank}.jsonl").read_text().splitlines() for rank in range(2)}
-    reports = [(rank, json.loads(line)) for rank, lines in logs.items() for line in lines]
-    return {(rank, report.pop("epoch")): report for rank, report in reports}
+
+
+def train(slides: Path, run: Path, epochs: int) -> Steps:
+    """Two ranks that run to the end, within a deadline."""
+    program = start(slides, run, epochs)
+    try:
+        _, errors = program.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(program.pid, signal.SIGKILL)
+        program.communicate()
+        raise
+    assert program.returncode == 0, errors
+    return logged(run)
+
+
+def logged(run: Path) -> Steps:
+    """The steps in the logs; of one that was done twice, the later."""
+    steps = {}
+    for rank in range(2):
+        for line in (run / f"rank-{rank}.jsonl").read_text().splitlines():
+            report = json.loads(line)
+            steps[rank, report.pop("step")] = report
+    return steps
 
 
 @pytest.fixture(scope="module")
-def whole(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Reports:
+def whole(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Steps:
     return train(slides, tmp_path_factory.mktemp("whole"), EPOCHS)
 
 
-def test_ranks_end_each_epoch_together(whole: Reports) -> None:
-    assert sorted(whole) == [(rank, epoch) for rank in range(2) for epoch in range(EPOCHS)]
-    # 9 visits x 32 crops, of two ranks, in batches of 16
-    assert {len(report["losses"]) for report in whole.values()} == {9}
+def test_ranks_end_each_epoch_together(whole: Steps) -> None:
+    steps = range(1, EPOCHS * BATCHES + 1)
+    assert sorted(whole) == [(rank, step) for rank in range(2) for step in steps]
 
 
-def test_ranks_read_disjoint_chunks_and_get_their_share_of_every_label(whole: Reports) -> None:
+def test_ranks_read_disjoint_chunks_and_get_their_share_of_every_label(whole: Steps) -> None:
     labels: list[dict[int, int]] = [{}, {}]
     for (rank, _), report in whole.items():
-        labels[rank] |= {int(chunk): label for chunk, label in report["labels_of_chunks"].items()}
+        labels[rank] |= dict(zip(report["chunks"], report["labels"], strict=True))
     assert not set(labels[0]) & set(labels[1])
     visits = len(TISSUES) * SLIDES
     first_pass = [[seen[c] for c in sorted(seen) if c < visits] for seen in labels]
@@ -78,6 +103,25 @@ def test_ranks_read_disjoint_chunks_and_get_their_share_of_every_label(whole: Re
         assert sorted(shares) == [SLIDES // 2, SLIDES - SLIDES // 2]
 
 
-def test_a_resumed_run_goes_on_exactly(whole: Reports, slides: Path, tmp_path: Path) -> None:
-    assert len(train(slides, tmp_path, 1)) == 2
+def test_a_run_with_more_epochs_goes_on_exactly(whole: Steps, slides: Path, tmp_path: Path) -> None:
+    assert len(train(slides, tmp_path, 1)) == 2 * BATCHES
     assert train(slides, tmp_path, EPOCHS) == whole
+
+
+def test_a_run_that_was_killed_within_an_epoch_goes_on_exactly(
+    whole: Steps, slides: Path, tmp_path: Path
+) -> None:
+    program = start(slides, tmp_path, EPOCHS)
+    until = time.monotonic() + SECONDS
+    while not (tmp_path / "latest").exists():
+        assert program.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
+    os.killpg(program.pid, signal.SIGKILL)
+    program.communicate()
+    saved = int((tmp_path / "latest").read_text())
+    if saved < EPOCHS * BATCHES:
+        assert saved % BATCHES, "within an epoch"
+    for log in tmp_path.glob("*.jsonl"):
+        log.unlink()
+    rest = train(slides, tmp_path, EPOCHS)
+    assert rest == {key: report for key, report in whole.items() if key[1] > saved}
