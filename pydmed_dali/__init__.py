@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pydmed_dali.loader.report import Report
     from pydmed_dali.loader.stain import measure_stain
     from pydmed_dali.loader.statistics import Stats
+    from pydmed_dali.loader.tiff_loader import TiffLoader
     from pydmed_dali.loader.visit import Visit
     from pydmed_dali.ring.pixel_format import PixelFormat
     from pydmed_dali.slide.protocol import Slide, SlideFacts, Volume
@@ -55,6 +56,7 @@ _HOMES = {
     "SmallChunk": "dali.info",
     "SmallChunkIterator": "dali.iterator",
     "Stats": "loader.statistics",
+    "TiffLoader": "loader.tiff_loader",
     "TileSource": "dali.tile_source",
     "Volume": "slide.protocol",
     "View": "slide.view",
@@ -90,6 +92,7 @@ __all__ = [
     "SmallChunk",
     "SmallChunkIterator",
     "Stats",
+    "TiffLoader",
     "TileSource",
     "View",
     "Visit",

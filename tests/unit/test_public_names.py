@@ -40,6 +40,7 @@ def test_the_names_are_these() -> None:
         "SmallChunk",
         "SmallChunkIterator",
         "Stats",
+        "TiffLoader",
         "TileSource",
         "View",
         "Visit",
