@@ -6,6 +6,7 @@ against the builtin keeps working.
     PydmedError
     ├── OptionError (ValueError)              an option of a source or command is out of its range
     ├── DatasetError (ValueError)             a dataset that cannot be used: empty, labels missing
+    │   └── NoTilesError                      none of its slides has a tile to deal
     ├── AnnotationError (ValueError)          an annotation file that cannot be used, or of no use
     ├── StateError (ValueError)               a saved state belongs to another run
     ├── SlideError (OSError)                  one slide, or one region of it, cannot be delivered
@@ -16,6 +17,7 @@ against the builtin keeps working.
     │   ├── SlideReadError                    opened, but a region cannot be read
     │   └── SlideChangedError                 became another file while a run goes on
     ├── OwnCodeError (RuntimeError)           a loader or model of the user's own breaks its rules
+    ├── ResultError (OSError)                 results of a model cannot be written
     ├── RingMemoryError (MemoryError)         the ring does not fit the memory that is free
     ├── WorkerError (RuntimeError)            the loader processes cannot go on
     │   └── WorkerTimeoutError (TimeoutError) a loader process did not answer in time
@@ -25,6 +27,10 @@ against the builtin keeps working.
 An error from a slide can cross from a worker to the parent, so these classes take their message as
 the only argument (which pickles as it is).
 """
+
+from __future__ import annotations
+
+from pathlib import Path
 
 
 class PydmedError(Exception):
@@ -41,6 +47,20 @@ class OptionError(PydmedError, ValueError):
 
 class DatasetError(PydmedError, ValueError):
     """A dataset cannot be used as it is, e.g. a folder without slides or slides without a label."""
+
+
+class NoTilesError(DatasetError):
+    """None of the slides that a `TileSource` is to deal can be read and has a tile that is wanted.
+
+    `slides_skipped` has the reason of each, by the slide's path; a rank to which no slide fell has
+    none of them.
+    """
+
+    slides_skipped: dict[Path, str]
+
+    def __init__(self, message: str, slides_skipped: dict[Path, str] | None = None) -> None:
+        super().__init__(message)
+        self.slides_skipped = slides_skipped or {}
 
 
 class AnnotationError(PydmedError, ValueError):
@@ -81,6 +101,10 @@ class SlideChangedError(SlideError):
 
 class OwnCodeError(PydmedError, RuntimeError):
     """A `BigChunkLoader` or model of the user's own raised, or returned what it must not."""
+
+
+class ResultError(PydmedError, OSError):
+    """Results of a model cannot be written; the message says what is finished and stays."""
 
 
 class RingMemoryError(PydmedError, MemoryError):

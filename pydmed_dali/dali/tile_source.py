@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 from pydmed_dali.dali.bond import Bond
@@ -16,10 +15,14 @@ from pydmed_dali.dali.engine import Engine
 from pydmed_dali.dali.options import Options
 from pydmed_dali.dali.work import tile_work
 from pydmed_dali.dataset import Dataset
-from pydmed_dali.errors import DatasetError, OptionError, SlideError, StateError
+from pydmed_dali.errors import NoTilesError, OptionError, SlideError, StateError
 from pydmed_dali.geometry import Size
+from pydmed_dali.loader.beside import Beside
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.loader.own_annotations import plan_annotations
+from pydmed_dali.loader.own_masks import Masks, plan_tissue
 from pydmed_dali.loader.survey import survey
+from pydmed_dali.loader.wanted import TilesPlan
 from pydmed_dali.plan.grid import SlideGrid
 from pydmed_dali.plan.tile_sampler import TileSampler
 from pydmed_dali.slide.cache import Cache, cache_folder
@@ -47,15 +50,20 @@ class TileSource(BoundSource):
         batch_size: tiles in a batch (N).
         level: the level of the slides to read, 0 unless `mpp` is given.
         mpp: micrometres per pixel to read at, instead of `level`; as for `BigChunkSource`.
+        min_tissue: part of a tile that must be tissue, above 0 and at most 1; None for all tiles.
+        masks: masks of your own, for `min_tissue`; as for `BigChunkSource`.
+        annotations, classes: only tiles whose centre lies in one of these classes, by default any
+            that is drawn; files as for `BigChunkSource`.
         chunk_size: side of a BigChunk in pixels, or a `Size`: what is read from disk at once.
         num_workers: loader processes; as for `BigChunkSource`. Decides nothing of what comes.
         cache_dir: as for `BigChunkSource`.
         device: `cpu`, `gpu`, or `auto` for the GPU where there is one.
+        loader: as for `BigChunkSource`; its `place_chunk` and `place_crops` are not asked.
 
-    Slides that cannot be opened, or not at this level or mpp, are named in the log and in
-    `report().slides_skipped`. A region that cannot be read later ends the run, with a `SlideError`
-    that names the slide: nothing stands in for it. Raises `OptionError` for options that cannot
-    work, `DatasetError` where no slide is left.
+    Slides that cannot be opened, or not at this level or mpp, or have no tile that is wanted, are
+    named in the log and in `report().slides_skipped`. A region that cannot be read later ends the
+    run, with a `SlideError` that names the slide: nothing stands in for it. Raises `OptionError`
+    for options that cannot work, `NoTilesError` where no slide is left.
 
     A context manager; `close` ends the workers.
     """
@@ -69,10 +77,15 @@ class TileSource(BoundSource):
         batch_size: int = 256,
         level: int | None = None,
         mpp: float | None = None,
+        min_tissue: float | None = None,
+        masks: Masks | None = None,
+        annotations: Beside | None = None,
+        classes: Sequence[str] | None = None,
         chunk_size: int | Size = 4096,
         num_workers: int | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         device: str = "auto",
+        loader: BigChunkLoader | None = None,
     ) -> None:
         if not isinstance(dataset, Dataset):
             raise OptionError(
@@ -84,12 +97,26 @@ class TileSource(BoundSource):
         workers = usual_workers() if num_workers is None else num_workers
         chunk = Size.of(chunk_size, "chunk_size")
         _check_sizes(self.tile, self.stride, chunk)
-        self.options = _options(chunk, self.tile, batch_size, level, mpp, workers)
+        if isinstance(classes, Mapping):
+            raise OptionError("classes of a TileSource are names without shares: every tile counts")
+        loader = loader or BigChunkLoader()
+        self.options = replace(
+            _options(chunk, self.tile, batch_size, level, mpp, workers),
+            min_tissue=min_tissue,
+            own_masks=masks is not None,
+            pixel=loader.pixel_format,
+        )
         self.device = choose_device(device)
         self._gpu = current_gpu() if self.device == "gpu" else None
         self._bond = Bond(batch_size, self.options.prefetch_depth, self._gpu)
         folder = cache_folder(cache_dir)
-        self._grids, skipped = self._survey(folder)
+        plan = TilesPlan(
+            self.tile,
+            self.stride,
+            plan_tissue(dataset, min_tissue, masks),
+            plan_annotations(dataset, annotations, classes, folder),
+        )
+        self._grids, skipped = self._survey(plan, loader, Cache(folder))
         patients = [p for p, patient in enumerate(dataset.patients) for _ in patient.records]
         sampler = TileSampler(patients, self._grids)
         most = int(sampler.tiles.max())
@@ -101,7 +128,7 @@ class TileSource(BoundSource):
         work = tile_work(self.options, sampler, self._grids)
         self._window = work.window
         self._engine = Engine(
-            self.options, work, dataset, BigChunkLoader(), None, folder, self.device, self._gpu
+            self.options, work, dataset, loader, None, folder, self.device, self._gpu
         )
         self._engine.residents.bad_slides.update(skipped)
 
@@ -134,22 +161,30 @@ class TileSource(BoundSource):
         """Raises `StateError`, as `state_after`."""
         self.state_after(0)
 
-    def _survey(self, folder: Path | None) -> tuple[dict[int, SlideGrid], dict[int, str]]:
-        """The grid of each slide that can be read, and why the others cannot."""
+    def _survey(
+        self, plan: TilesPlan, loader: BigChunkLoader, cache: Cache
+    ) -> tuple[dict[int, SlideGrid], dict[int, str]]:
+        """The grid of each slide that can be read and has a tile, and why the others have none."""
         grids: dict[int, SlideGrid] = {}
         skipped: dict[int, str] = {}
         paths = [record.path for record in self.dataset.slides]
-        for slide, view in enumerate(survey(paths, self.options.scale, Cache(folder))):
-            if isinstance(view, SlideError):
-                logger.warning("%s; the slide is skipped", view)
-                skipped[slide] = str(view)
+        found = survey(paths, self.options.scale, plan, loader, cache)
+        for slide, result in enumerate(found):
+            if isinstance(result, SlideError):
+                logger.warning("%s; the slide is skipped", result)
+                skipped[slide] = str(result)
                 continue
+            view, wanted = result
             grids[slide] = SlideGrid.of(
-                view.dimensions, self.tile, self.stride, self.options.chunk, view.tile
+                view.dimensions, self.tile, self.stride, self.options.chunk, view.tile, wanted
             )
         if not grids:
             reasons = "\n  ".join(list(skipped.values())[:5])
-            raise DatasetError(f"none of {len(paths)} slides can be read:\n  {reasons}")
+            raise NoTilesError(
+                f"none of {len(paths)} slides can be read and has a tile that is wanted:\n  "
+                f"{reasons}",
+                {paths[slide]: reason for slide, reason in skipped.items()},
+            )
         return grids, skipped
 
 

@@ -6,14 +6,16 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import h5py
 import numpy as np
 
 from pydmed_dali.dali.info import Info
-from pydmed_dali.errors import OptionError
+from pydmed_dali.errors import OptionError, ResultError
 from pydmed_dali.infer.collector import SlideFeatures
 from pydmed_dali.wording import some
 
@@ -59,14 +61,25 @@ class ResultFolder:
         if row[Info.MPP_PM]:
             attributes["mpp"] = row[Info.MPP_PM] / _PICOMETRES
 
-        def fill(path: Path) -> None:
-            with h5py.File(path, "w") as file:
-                file.create_dataset("features", data=found.features)
-                file.create_dataset("coords", data=coords).attrs.update(attributes)
-
+        # In memory first: where the disk is full, HDF5 fails again and again while it is closed.
+        content = BytesIO()
+        with h5py.File(content, "w") as file:
+            file.create_dataset("features", data=found.features)
+            file.create_dataset("coords", data=coords).attrs.update(attributes)
         target = self.file(slide)
-        _replace(target, fill)
+        try:
+            _replace(target, lambda path: path.write_bytes(content.getbuffer()))
+        except OSError as error:
+            done = len(list(self._folder.glob("*.h5")))
+            raise ResultError(
+                f"{target} cannot be written ({error}); {done} slides are finished and stay. Make "
+                "room, and call it again: it goes on with this slide"
+            ) from error
         return target
+
+    def has(self, slide: Path) -> bool:
+        """Whether a slide is finished."""
+        return self.file(slide).exists()
 
     def _refuse_same_names(self, slides: Sequence[Path]) -> None:
         first: dict[Path, Path] = {}
@@ -113,7 +126,8 @@ def _side(width: int, height: int) -> Any:
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:
     """Have `write` make a file, which is at `target` only when it is complete."""
-    part = target.with_name(f".{target.name}.part")
+    # Of a name of its own: several ranks, on several machines, write `run.json`.
+    part = target.with_name(f".{target.name}.{uuid4().hex}.part")
     try:
         write(part)
         os.replace(part, target)

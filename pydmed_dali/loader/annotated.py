@@ -109,6 +109,19 @@ class AnnotatedView:
         xs, ys = self._points(Point(origin.x + box.location.x, origin.y + box.location.y), box.size)
         out[:] = find_spans(self._annotations, self._plan.classes, xs, ys).to_mask()
 
+    def at_centres(self, tile: Size, stride: Size, shape: tuple[int, int]) -> Mask:
+        """The class in which the centre of each tile of a grid lies, (rows, columns); 0 for none.
+
+        Tiles, `shape` (rows, columns) of them, are `tile` large and lie `stride` apart, in view
+        pixels. The centre is the tile's pixel (height // 2, width // 2), as for crops.
+        """
+        if self._annotations is None:
+            return np.zeros(shape, np.uint8)
+        step_x, step_y = self._view.downsample
+        xs = np.arange(shape[1], dtype=np.float64) * stride.width + tile.width // 2 + 0.5
+        ys = np.arange(shape[0], dtype=np.float64) * stride.height + tile.height // 2 + 0.5
+        return find_spans(self._annotations, self._plan.classes, xs * step_x, ys * step_y).to_mask()
+
     def _find_runs(self, number: int, eligible: Eligible | None) -> Runs:
         if self._annotations is None:
             return Runs.none()

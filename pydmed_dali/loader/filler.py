@@ -40,6 +40,7 @@ from pydmed_dali.loader.tissue import Tissue, TissueFinder, find_mask
 from pydmed_dali.loader.visit import Visit
 from pydmed_dali.plan.depth import Slab
 from pydmed_dali.plan.eligible import Eligible
+from pydmed_dali.plan.grid import GridPlacer
 from pydmed_dali.plan.placement import Placement, Positions
 from pydmed_dali.plan.runs import Runs
 from pydmed_dali.ring.arena import Arena
@@ -77,6 +78,8 @@ class Filler:
         self._finder = TissueFinder(plan.tissue, crop, cache) if plan.tissue else None
         self._annotations = AnnotationFinder(plan.annotated, crop) if plan.annotated else None
         self._stains = StainFinder(plan.stain, cache) if plan.stain else None
+        # On a grid, tiles lie where the grid has them, whatever an own loader does in training.
+        self._places = BigChunkLoader() if isinstance(plan.placer, GridPlacer) else loader
 
     def fill(self, job: Job) -> Answer:
         """Load the job's chunk, or say why not; raises nothing but what ends a process."""
@@ -138,9 +141,9 @@ class Filler:
                 job.candidate.class_number, tissue.eligible if tissue else None
             )
         visit = Visit.of(job, placer, slide, view, eligible)
-        placement, state = place_chunk(self._loader, visit, job)
+        placement, state = place_chunk(self._places, visit, job)
         table = self._arena.table(job.slot)
-        table[:] = place_crops(self._loader, visit, placement, len(table))
+        table[:] = place_crops(self._places, visit, placement, len(table))
         if _POISON in os.environ:
             slot[:] = np.resize(_POISON_COLOUR, slot.shape[-1])
         if annotated:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +15,23 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from pydmed_dali import Dataset, Info, Size
-from pydmed_dali.errors import DatasetError, OptionError, OwnCodeError
-from pydmed_dali.geometry import Point
+from pydmed_dali import BigChunkLoader, Dataset, Info, Size, Slide, View
+from pydmed_dali.errors import NoTilesError, OptionError, OwnCodeError, ResultError, SlideError
+from pydmed_dali.geometry import Point, Region
 from pydmed_dali.infer import Predicted, predict
 from pydmed_dali.infer.collector import SlideFeatures
 from pydmed_dali.infer.folder import ResultFolder
+from pydmed_dali.loader.tissue import find_mask
+from pydmed_dali.plan.grid import tissue_shares
+from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
+from pydmed_dali.slide.openslide_slide import OpenSlideSlide
+from pydmed_dali.slide.tissue_slides import write_tissue_slide
 from tests.support import folder_dataset
+
+CHECKOUT = Path(__file__).parents[3]
 
 SIZES = {"a": Size(300, 200), "b": Size(40, 30), "c": Size(260, 320)}
 OPTIONS: dict[str, Any] = {
@@ -188,8 +201,13 @@ def test_a_slide_that_cannot_be_opened_is_told_and_tried_again(
     done = predict(dataset, means, tmp_path / "out", **OPTIONS)
     assert list(done.slides_skipped) == [broken]
     assert [file.name for file in done.written] == ["a.h5", "c.h5"]
-    with pytest.raises(DatasetError, match="none of 1 slides can be read"):
-        predict(dataset, means, tmp_path / "out", **OPTIONS)
+    again = predict(dataset, means, tmp_path / "out", **OPTIONS)
+    assert (again.written, list(again.slides_skipped)) == ((), [broken])
+    with pytest.raises(NoTilesError, match="OpenSlide cannot open it"):
+        predict(dataset, means, tmp_path / "out", on_error="raise", **OPTIONS)
+    alone = Dataset.from_table([{"slide": str(broken)}], root=broken.parent)
+    with pytest.raises(NoTilesError, match="none of 1 slides can be read"):
+        predict(alone, means, tmp_path / "alone", **OPTIONS)
     broken.write_bytes(whole)
     assert predict(dataset, means, tmp_path / "out", **OPTIONS).written[0].name == "b.h5"
 
@@ -206,3 +224,146 @@ def test_a_file_that_cannot_be_completed_is_not_there(tmp_path: Path) -> None:
     found = contents(file)
     assert found["patch_size"].tolist() == [48, 32]
     assert "mpp" not in found, "the slide does not tell it"
+
+
+class HasAHole(BigChunkLoader):
+    """Reads of slide a only what lies left of pixel 64."""
+
+    def extract_bigchunk(
+        self, slide: Slide, view: View, origin: Point, out: NDArray[Any], parts: Sequence[Region]
+    ) -> None:
+        if slide.path.stem == "a" and origin.x >= 64:
+            raise OSError("a hole in the disk")
+        super().extract_bigchunk(slide, view, origin, out, parts)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_slide_that_goes_bad_on_the_way_costs_no_other(
+    dataset: Dataset, tmp_path: Path, workers: int
+) -> None:
+    path = dataset.slides[0].path
+    told: list[tuple[Path, Path]] = []
+    options: dict[str, Any] = {**OPTIONS, "chunk_size": 64, "num_workers": workers}
+    done = predict(
+        dataset,
+        means,
+        tmp_path / "out",
+        loader=HasAHole(),
+        on_slide=lambda slide, file: told.append((slide, file)),
+        **options,
+    )
+    assert list(done.slides_skipped) == [path]
+    assert "a hole in the disk" in done.slides_skipped[path]
+    assert [file.name for file in done.written] == ["b.h5", "c.h5"]
+    assert told == list(zip([r.path for r in dataset.slides[1:]], done.written, strict=True))
+    assert len(contents(done.written[1])["features"]) == 25
+    with pytest.raises(SlideError, match="a hole in the disk"):
+        predict(dataset, means, tmp_path / "no", loader=HasAHole(), on_error="raise", **options)
+
+
+RANK = """
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tests.support import folder_dataset
+from tests.unit.infer.test_predict import OPTIONS, means
+from pydmed_dali.infer import predict
+predict(folder_dataset(Path(sys.argv[1])), means, sys.argv[2], **OPTIONS)
+"""
+
+
+def test_two_ranks_at_once_write_what_one_process_writes(dataset: Dataset, tmp_path: Path) -> None:
+    """Ranks as torchrun tells them; byte for byte."""
+    one = predict(dataset, means, tmp_path / "one", **OPTIONS)
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, tmp_path / "slides", tmp_path / "two"],
+            cwd=CHECKOUT,
+            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in ranks:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    files = {path.name for path in (tmp_path / "one").iterdir()}
+    assert {path.name for path in (tmp_path / "two").iterdir()} == files
+    for name in files:
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    shares = [
+        predict(dataset, means, tmp_path / "one", rank=rank, world_size=2, **OPTIONS).kept
+        for rank in range(2)
+    ]
+    assert all(shares) and sorted(shares[0] + shares[1]) == sorted(one.written)
+
+
+def test_what_cannot_be_written_is_told_and_what_was_finished_stays(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    """As on a full disk: from the first batch on no file can grow beyond 9,000 bytes."""
+    many = 300  # numbers a tile: those of b fit, those of c do not
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    left = Dataset(dataset.patients[1:], dataset.classes)
+
+    def wide(tiles: torch.Tensor) -> torch.Tensor:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+        return means(tiles)[:, :1].expand(-1, many)
+
+    most = 9_000
+    try:
+        with pytest.raises(ResultError, match=r"c\.h5 cannot be written .*; 1 slides are finished"):
+            predict(left, wide, tmp_path / "out", **OPTIONS)
+    finally:
+        most = limits[0]
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.h5", "run.json"]
+    assert contents(tmp_path / "out" / "b.h5")["features"].shape == (1, many)
+    done = predict(left, wide, tmp_path / "out", **OPTIONS)
+    assert [file.name for file in done.written] == ["c.h5"]
+
+
+def test_only_tiles_with_tissue_are_run(tmp_path: Path) -> None:
+    (tmp_path / "slides").mkdir()
+    path = tmp_path / "slides" / "fat.svs"
+    write_tissue_slide(path, Size(1600, 1200), tissue="fat", seed=1)
+    dataset = folder_dataset(tmp_path / "slides")
+    every = predict(dataset, means, tmp_path / "all", **OPTIONS)
+    some = predict(dataset, means, tmp_path / "some", min_tissue=0.5, **OPTIONS)
+    slide = OpenSlideSlide(path)
+    mask = find_mask(path, slide, None, Cache(None))
+    slide.close()
+    shares = tissue_shares(mask.pixels, Size(1600, 1200), Size(64, 64), Size(64, 64))
+    wanted = {(x * 64, y * 64) for y, x in np.argwhere(shares >= 0.5 - 1e-9).tolist()}
+    everywhere, there = contents(every.written[0]), contents(some.written[0])
+    assert 50 < len(wanted) < len(everywhere["coords"]) - 50
+    assert set(map(tuple, there["coords"].tolist())) == wanted
+    features = dict(
+        zip(map(tuple, everywhere["coords"].tolist()), everywhere["features"], strict=True)
+    )
+    for place, found in zip(there["coords"].tolist(), there["features"], strict=True):
+        np.testing.assert_allclose(found, features[tuple(place)], rtol=1e-6)
+    with pytest.raises(OptionError, match=r"min_tissue: there 0\.5, here None"):
+        predict(dataset, means, tmp_path / "some", **OPTIONS)
+
+
+def test_only_tiles_in_annotated_regions_are_run(dataset: Dataset, tmp_path: Path) -> None:
+    ring = [[0, 0], [130, 0], [130, 200], [0, 200], [0, 0]]  # centres at 32 and 96, not at 160
+    drawn = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"classification": {"name": "tumor"}},
+    }
+    (tmp_path / "a.geojson").write_text(json.dumps(drawn))
+
+    def file_of(path: Path) -> Path | None:
+        return tmp_path / "a.geojson" if path.stem == "a" else None
+
+    done = predict(
+        dataset, means, tmp_path / "out", annotations=file_of, classes=["tumor"], **OPTIONS
+    )
+    assert [file.name for file in done.written] == ["a.h5"]
+    assert set(contents(done.written[0])["coords"][:, 0].tolist()) == {0, 64}
+    assert {path.stem for path in done.slides_skipped} == {"b", "c"}
+    assert all("has its centre in tumor" in reason for reason in done.slides_skipped.values())

@@ -1,0 +1,81 @@
+"""Which tiles of a slide are wanted: those with enough tissue, or in an annotated region."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydmed_dali.errors import SlideMaskError
+from pydmed_dali.geometry import Size
+from pydmed_dali.loader.annotated import AnnotationFinder
+from pydmed_dali.loader.own_annotations import AnnotationPlan
+from pydmed_dali.loader.tissue import TissuePlan, find_mask
+from pydmed_dali.plan.grid import tile_count, tissue_shares
+from pydmed_dali.slide.cache import Cache
+from pydmed_dali.slide.protocol import Slide
+from pydmed_dali.slide.view import View
+from pydmed_dali.wording import some
+
+
+@dataclass(frozen=True, slots=True)
+class TilesPlan:
+    """What a source of tiles wants of every slide. In view pixels."""
+
+    tile: Size
+    stride: Size
+    tissue: TissuePlan | None
+    """How much tissue a tile must have; None for any."""
+    annotated: AnnotationPlan | None
+    """In one of its classes a tile must have its centre; None for anywhere."""
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether no tile is left out."""
+        return self.tissue is None and self.annotated is None
+
+    def shape(self, extent: Size) -> tuple[int, int]:
+        """Rows and columns of the tiles of a slide."""
+        return (
+            tile_count(extent.height, self.tile.height, self.stride.height),
+            tile_count(extent.width, self.tile.width, self.stride.width),
+        )
+
+
+class WantedFinder:
+    """Finds the wanted tiles of slides. What it costs is the tissue mask, which the cache keeps."""
+
+    def __init__(self, plan: TilesPlan, cache: Cache) -> None:
+        self._plan, self._cache = plan, cache
+        annotated = plan.annotated
+        self._annotations = None if annotated is None else AnnotationFinder(annotated, plan.tile)
+
+    def find(self, path: Path, slide: Slide, view: View) -> NDArray[np.bool_]:
+        """(rows, columns): whether each tile is wanted.
+
+        Raises `SlideMaskError` where none is, and where a mask or an annotation file cannot be
+        used; `SlideReadError` where the slide's overview cannot be read.
+        """
+        plan = self._plan
+        wanted = np.ones(plan.shape(view.dimensions), np.bool_)
+        reasons = []
+        if plan.tissue is not None:
+            own = plan.tissue.masks.get(path)
+            mask = find_mask(path, slide, own, self._cache)
+            shares = tissue_shares(mask.pixels, view.dimensions, plan.tile, plan.stride)
+            # A mask that is all tissue has shares that miss 1 by the rounding of sums.
+            wanted &= shares >= plan.tissue.min_tissue - 1e-9
+            by = "" if own is None else f" by the mask {own}"
+            reasons.append(
+                f"min_tissue={plan.tissue.min_tissue:g} (tissue covers {mask.share:.1%} of the "
+                f"slide{by})"
+            )
+        if self._annotations is not None and plan.annotated is not None:
+            annotated = self._annotations.find(path, slide.facts.dimensions, view)
+            wanted &= annotated.at_centres(plan.tile, plan.stride, wanted.shape) > 0
+            reasons.append(f"its centre in {some(plan.annotated.classes)}")
+        if not wanted.any():
+            raise SlideMaskError(f"{path}: no tile of {plan.tile} has {' and '.join(reasons)}")
+        return wanted
