@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from pydmed_dali import __version__
-from pydmed_dali.errors import PydmedError
+from pydmed_dali.errors import OptionError, PydmedError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -282,6 +282,78 @@ def plan(
         typer.echo(json.dumps(cli_plan.as_dict(study, wishes, advice, scale)))
     else:
         cli_plan.show_plan(Console(), study, wishes, advice, scale)
+
+
+@app.command()
+def infer(
+    slides: Annotated[Path, typer.Argument(help="A folder of slides, or one slide.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A TorchScript file, one of torch.export (.pt2), timm:NAME, or module:function. "
+            "Files can run code that is in them: load only those that you trust."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The folder for results, a file for each slide.")],
+    tile_size: Annotated[int, typer.Option(min=1, help="Side of a tile, in pixels.")] = 224,
+    stride: Annotated[
+        int | None, typer.Option(min=1, help="From one tile to the next. By default a tile.")
+    ] = None,
+    level: Level = None,
+    mpp: Mpp = None,
+    min_tissue: Annotated[
+        float | None, typer.Option(help="Part of each tile that must be tissue. By default any.")
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="A folder of annotations: only tiles in their regions.")
+    ] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Of the annotations; may be repeated.")
+    ] = None,
+    column: Annotated[
+        int | None, typer.Option(min=0, help="Draw this number of each tile over the slide.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Tiles in a batch.")] = 256,
+    chunk_size: Annotated[int, typer.Option(min=1, help="Side of a BigChunk, in pixels.")] = 4096,
+    num_workers: Annotated[int | None, typer.Option(min=0, help="Processes that read.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Run a model over every tile of every slide; called again, it goes on where it ended.
+
+    Writes an .h5 file for each slide (features and coords, as CLAM names them). Started by
+    torchrun, processes share the slides out. The exit code is 1 if nothing could be read.
+    """
+    from importlib.util import find_spec
+
+    from rich.console import Console
+
+    if find_spec("h5py") is None:
+        raise OptionError("infer writes with h5py: pip install -c constraints.txt '.[infer]'")
+    from pydmed_dali import cli_infer
+
+    found = cli_infer.run_infer(
+        slides,
+        model,
+        out,
+        column,
+        classes or (),
+        None if as_json else Console(),
+        tile_size=tile_size,
+        stride=stride,
+        level=level,
+        mpp=mpp,
+        min_tissue=min_tissue,
+        annotations=annotations,
+        batch_size=batch_size,
+        chunk_size=chunk_size,
+        num_workers=num_workers,
+        device=device,
+    )
+    if as_json:
+        typer.echo(json.dumps(found.as_dict()))
+    else:
+        cli_infer.show_infer(Console(), found)
 
 
 @app.command()

@@ -116,6 +116,7 @@ class TileSource(BoundSource):
             plan_tissue(dataset, min_tissue, masks),
             plan_annotations(dataset, annotations, classes, folder),
         )
+        self._downsamples: dict[int, tuple[float, float]] = {}
         self._grids, skipped = self._survey(plan, loader, Cache(folder))
         patients = [p for p, patient in enumerate(dataset.patients) for _ in patient.records]
         sampler = TileSampler(patients, self._grids)
@@ -136,6 +137,12 @@ class TileSource(BoundSource):
     def tiles_per_slide(self) -> dict[int, int]:
         """How many tiles each slide of the run has, by its position in `Dataset.slides`."""
         return {slide: grid.count for slide, grid in self._grids.items()}
+
+    @property
+    def level0_strides(self) -> dict[int, tuple[float, float]]:
+        """(x, y) from one tile to the next in level-0 pixels, by position in `Dataset.slides`."""
+        width, height = self.stride.width, self.stride.height
+        return {slide: (x * width, y * height) for slide, (x, y) in self._downsamples.items()}
 
     @property
     def batches_per_epoch(self) -> int:
@@ -175,6 +182,7 @@ class TileSource(BoundSource):
                 skipped[slide] = str(result)
                 continue
             view, wanted = result
+            self._downsamples[slide] = view.downsample
             grids[slide] = SlideGrid.of(
                 view.dimensions, self.tile, self.stride, self.options.chunk, view.tile, wanted
             )

@@ -1,4 +1,7 @@
 """A model over every tile of every slide. Needs the extra `infer` (h5py)."""
 
+from pydmed_dali.infer.heatmap import Dense as Dense
+from pydmed_dali.infer.heatmap import dense as dense
+from pydmed_dali.infer.heatmap import heatmap as heatmap
 from pydmed_dali.infer.predict import Predicted as Predicted
 from pydmed_dali.infer.predict import predict as predict

@@ -45,8 +45,9 @@ class ResultFolder:
         """Where the results of a slide are, once it is finished."""
         return self._folder / f"{slide.stem}.h5"
 
-    def write(self, slide: Path, found: SlideFeatures) -> Path:
+    def write(self, slide: Path, found: SlideFeatures, stride: tuple[float, float]) -> Path:
         """Write a finished slide; `features`, `coords` and attributes are named as CLAM has them.
+        `stride`, (x, y), is from one tile to the next, in level-0 pixels.
 
         (M. Y. Lu et al., "Data-efficient and weakly supervised computational pathology on
         whole-slide images", Nature Biomedical Engineering 5, 2021.)
@@ -57,6 +58,7 @@ class ResultFolder:
             "patch_size": _side(row[Info.WIDTH], row[Info.HEIGHT]),
             "patch_size_level0": _side(row[Info.LEVEL0_WIDTH], row[Info.LEVEL0_HEIGHT]),
             "patch_level": row[Info.LEVEL],
+            "stride_level0": np.array(stride),
         }
         if row[Info.MPP_PM]:
             attributes["mpp"] = row[Info.MPP_PM] / _PICOMETRES

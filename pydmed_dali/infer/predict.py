@@ -172,7 +172,7 @@ def _run(
         width = features.shape[1]
         for found in collector.add(features, rows):
             path = source.dataset.slides[found.slide].path
-            note(path, results.write(path, found))
+            note(path, results.write(path, found, source.level0_strides[found.slide]))
 
 
 def _features(

@@ -217,10 +217,12 @@ def test_a_file_that_cannot_be_completed_is_not_there(tmp_path: Path) -> None:
     rows = np.zeros((2, len(Info)), np.int64)
     unfit: Any = np.array([object(), object()])  # nothing that HDF5 can hold
     with pytest.raises(TypeError):
-        results.write(Path("a.tif"), SlideFeatures(0, unfit, rows))
+        results.write(Path("a.tif"), SlideFeatures(0, unfit, rows), (64, 64))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
     rows[:, [Info.WIDTH, Info.HEIGHT]] = 48, 32
-    file = results.write(Path("a.tif"), SlideFeatures(0, np.zeros((2, 1), np.float32), rows))
+    file = results.write(
+        Path("a.tif"), SlideFeatures(0, np.zeros((2, 1), np.float32), rows), (64, 64)
+    )
     found = contents(file)
     assert found["patch_size"].tolist() == [48, 32]
     assert "mpp" not in found, "the slide does not tell it"

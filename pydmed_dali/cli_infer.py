@@ -1,0 +1,108 @@
+"""`pydmed-dali infer`: a model over every tile of slides, with a picture of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pydmed_dali.cli_preview import dataset_of
+from pydmed_dali.dali.device import choose_device
+from pydmed_dali.infer.heatmap import heatmap
+from pydmed_dali.infer.models import load_model
+from pydmed_dali.infer.predict import Predicted, predict
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """What the command did."""
+
+    predicted: Predicted
+    tiles: int
+    """That the model saw."""
+    seconds: float
+    pictures: tuple[Path, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "written": [str(path) for path in self.predicted.written],
+            "kept": [str(path) for path in self.predicted.kept],
+            "slides_skipped": {str(p): r for p, r in self.predicted.slides_skipped.items()},
+            "pictures": [str(path) for path in self.pictures],
+            "tiles": self.tiles,
+            "seconds": round(self.seconds, 3),
+            "tiles_per_second": round(self.tiles / self.seconds, 1),
+        }
+
+
+def run_infer(
+    slides: Path,
+    model: str,
+    out: Path,
+    column: int | None,
+    classes: Sequence[str],
+    console: Console | None,
+    **options: Any,
+) -> Inferred:
+    """Run a named model over a folder of slides, or one slide; `options` as for `predict`.
+
+    With a `column`, each finished slide gets a heatmap of it, beside its results. Progress goes to
+    the console; None shows none.
+    """
+    dataset = dataset_of(slides)
+    device = choose_device(options.pop("device"))
+    network = load_model(model, "cuda" if device == "gpu" else "cpu")
+    begun, tiles = time.monotonic(), 0
+    pictures: list[Path] = []
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("slides, {task.fields[rate]:,.0f} tiles/s"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=console is None,
+    ) as progress:
+        task = progress.add_task("", total=len(dataset.slides), rate=0.0)
+
+        def note(slide: Path, file: Path) -> None:
+            nonlocal tiles
+            with h5py.File(file) as opened:
+                tiles += len(opened["coords"])
+            if column is not None:
+                pictures.append(file.with_suffix(".png"))
+                heatmap(slide, file, pictures[-1], column)
+            rate = tiles / (time.monotonic() - begun)
+            progress.update(task, advance=1, description=slide.name, rate=rate)
+
+        done = predict(
+            dataset,
+            network,
+            out,
+            model_name=model,
+            classes=list(classes) or None,
+            on_slide=note,
+            device=device,
+            **options,
+        )
+    return Inferred(done, tiles, time.monotonic() - begun, tuple(pictures))
+
+
+def show_infer(console: Console, found: Inferred) -> None:
+    """Print what was done."""
+    done = found.predicted
+    for path, reason in done.slides_skipped.items():
+        console.print("[red]✗[/]", end=" ")
+        console.print(reason if str(path) in reason else f"{path}: {reason}", markup=False)
+    console.print(
+        f"{len(done.written)} slides written, {len(done.kept)} were there, "
+        f"{len(done.slides_skipped)} skipped; {found.tiles:,} tiles in {found.seconds:.1f} s, "
+        f"{found.tiles / found.seconds:,.0f} tiles/s"
+    )

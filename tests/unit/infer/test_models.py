@@ -1,0 +1,116 @@
+"""Models as the command line names them, and the command itself."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from pydmed_dali import Size
+from pydmed_dali.cli import app
+from pydmed_dali.errors import OptionError
+from pydmed_dali.infer.models import load_model
+from pydmed_dali.slide.tissue_slides import write_tissue_slide
+
+OWN = "def corner(tiles):\n    return tiles[:, 0, 0].float() / 255\n"
+
+
+class Corner(torch.nn.Module):
+    """(N, 3): the upper left pixel."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image[:, :, 0, 0]
+
+
+def saved(kind: str, folder: Path) -> str:
+    """A model in a file, or as a function, that says the same."""
+    example = torch.zeros(2, 3, 32, 32)
+    script: Any = torch.jit
+    if kind == "script":
+        script.save(script.script(Corner()), folder / "corner.pt")
+        return str(folder / "corner.pt")
+    if kind == "export":
+        batch = torch.export.Dim("batch", min=1, max=512)
+        program = torch.export.export(
+            Corner(), (example,), dynamic_shapes={"image": {0: batch}}, strict=False
+        )
+        torch.export.save(program, folder / "corner.pt2")
+        return str(folder / "corner.pt2")
+    (folder / "own_model_of_a_test.py").write_text(OWN)
+    return "own_model_of_a_test:corner"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("kind", ["script", "export", "function"])
+def test_every_form_of_a_model_says_the_same(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = load_model(saved(kind, tmp_path), "cpu")
+    tiles = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8)
+    torch.testing.assert_close(model(tiles), tiles[:, 0, 0].float() / 255)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("gone.pt", "there is no file 'gone.pt'; a model is a TorchScript file"),
+        ("no_such_module:f", "no_such_module:f cannot be imported"),
+        ("json:nothing", "json:nothing cannot be imported"),
+        ("json:__name__", "must be a function of tiles"),
+    ],
+)
+def test_what_is_no_model_is_refused(name: str, words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        load_model(name, "cpu")
+
+
+def test_a_file_that_holds_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.pt").write_text("nothing")
+    with pytest.raises(OptionError, match=r"x\.pt cannot be loaded"):
+        load_model(str(tmp_path / "x.pt"), "cpu")
+
+
+@pytest.mark.skipif(find_spec("timm") is not None, reason="timm is installed")
+def test_a_missing_timm_is_told() -> None:
+    with pytest.raises(OptionError, match="needs timm"):
+        load_model("timm:resnet18", "cpu")
+
+
+def test_the_command_writes_results_and_pictures_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    for name in ("a", "b"):
+        write_tissue_slide(slides / f"{name}.svs", Size(600, 500), tissue="gland", seed=1)
+    (slides / "none.svs").write_text("no slide")
+    model = saved("function", tmp_path)
+    options = ["--model", model, "--out", str(tmp_path / "out"), "--tile-size", "100"]
+    options += ["--column", "1", "--num-workers", "0", "--json"]
+    told = []
+    for _ in range(2):
+        result = CliRunner().invoke(app, ["infer", str(slides), *options])
+        assert result.exit_code == 0, result.output
+        told.append(json.loads(result.stdout.splitlines()[-1]))
+    first, again = told
+    assert [Path(path).name for path in first["written"]] == ["a.h5", "b.h5"]
+    assert [Path(path).name for path in first["pictures"]] == ["a.png", "b.png"]
+    assert first["tiles"] == 60 and first["tiles_per_second"] > 0
+    assert list(first["slides_skipped"]) == [str(slides / "none.svs")]
+    assert (again["written"], again["tiles"]) == ([], 0)
+    assert [Path(path).name for path in again["kept"]] == ["a.h5", "b.h5"]
+    with h5py.File(first["written"][0]) as file:
+        assert file["features"].shape == (30, 3)
+        assert np.isfinite(file["features"][()]).all()
+    result = CliRunner().invoke(app, ["infer", str(slides), *options, "--stride", "50"])
+    assert isinstance(result.exception, OptionError)
+    assert "stride: there '100x100', here '50x50'" in str(result.exception)
