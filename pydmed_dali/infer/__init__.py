@@ -3,5 +3,7 @@
 from pydmed_dali.infer.heatmap import Dense as Dense
 from pydmed_dali.infer.heatmap import dense as dense
 from pydmed_dali.infer.heatmap import heatmap as heatmap
+from pydmed_dali.infer.pdmcsv import Pdmcsv as Pdmcsv
+from pydmed_dali.infer.pdmcsv import read_pdmcsv as read_pdmcsv
 from pydmed_dali.infer.predict import Predicted as Predicted
 from pydmed_dali.infer.predict import predict as predict
