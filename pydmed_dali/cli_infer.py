@@ -16,7 +16,8 @@ from pydmed_dali.cli_preview import dataset_of
 from pydmed_dali.dali.device import choose_device
 from pydmed_dali.infer.heatmap import heatmap
 from pydmed_dali.infer.models import load_model
-from pydmed_dali.infer.predict import Predicted, predict
+from pydmed_dali.infer.predict import predict
+from pydmed_dali.infer.running import Predicted
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,16 @@ class TileSource(BoundSource):
         return {slide: (x * width, y * height) for slide, (x, y) in self._downsamples.items()}
 
     @property
+    def extents(self) -> dict[int, Size]:
+        """How large each slide is in view pixels, by position in `Dataset.slides`."""
+        return {slide: grid.extent for slide, grid in self._grids.items()}
+
+    @property
+    def grid_shapes(self) -> dict[int, tuple[int, int]]:
+        """Rows and columns of each slide's grid, wanted or not, by position in `Dataset.slides`."""
+        return {slide: grid.shape for slide, grid in self._grids.items()}
+
+    @property
     def batches_per_epoch(self) -> int:
         """Batches of a run."""
         return self._window.batches

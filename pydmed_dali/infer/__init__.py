@@ -1,9 +1,11 @@
 """A model over every tile of every slide. Needs the extra `infer` (h5py)."""
 
+from pydmed_dali.infer.contours import contours as contours
 from pydmed_dali.infer.heatmap import Dense as Dense
 from pydmed_dali.infer.heatmap import dense as dense
 from pydmed_dali.infer.heatmap import heatmap as heatmap
 from pydmed_dali.infer.pdmcsv import Pdmcsv as Pdmcsv
 from pydmed_dali.infer.pdmcsv import read_pdmcsv as read_pdmcsv
-from pydmed_dali.infer.predict import Predicted as Predicted
 from pydmed_dali.infer.predict import predict as predict
+from pydmed_dali.infer.running import Predicted as Predicted
+from pydmed_dali.infer.segment import segment as segment

@@ -1,4 +1,4 @@
-"""The folder of results: one HDF5 file a slide, complete or not there, and what run made them."""
+"""The folder of results: one file a slide, complete or not there, and what run made them."""
 
 from __future__ import annotations
 
@@ -6,35 +6,32 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import h5py
-import numpy as np
-
-from pydmed_dali.dali.info import Info
 from pydmed_dali.errors import OptionError, ResultError
-from pydmed_dali.infer.collector import SlideFeatures
 from pydmed_dali.wording import some
 
 _RUN = "run.json"
-_PICOMETRES = 1_000_000  # per micrometre
 
 
 class ResultFolder:
-    """Holds `NAME.h5` for every slide that is finished, and `run.json`.
+    """Holds `NAME` with a suffix for every slide `NAME.*` that is finished, and `run.json`.
 
     Raises `OptionError` where it holds another run's results, saying all that differs, and where
     two slides would have the same file.
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], run: Mapping[str, Any], slides: Sequence[Path]
+        self,
+        folder: str | os.PathLike[str],
+        suffix: str,
+        run: Mapping[str, Any],
+        slides: Sequence[Path],
     ) -> None:
         """`run` is of JSON's kinds: what results follow from beside the slide."""
-        self._folder = Path(folder)
+        self._folder, self._suffix = Path(folder), suffix
         self._refuse_same_names(slides)
         self._refuse_other_run(run)
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -43,36 +40,18 @@ class ResultFolder:
 
     def file(self, slide: Path) -> Path:
         """Where the results of a slide are, once it is finished."""
-        return self._folder / f"{slide.stem}.h5"
+        return self._folder / f"{slide.stem}{self._suffix}"
 
-    def write(self, slide: Path, found: SlideFeatures, stride: tuple[float, float]) -> Path:
-        """Write a finished slide; `features`, `coords` and attributes are named as CLAM has them.
-        `stride`, (x, y), is from one tile to the next, in level-0 pixels.
+    def write(self, slide: Path, write: Callable[[Path], object]) -> Path:
+        """Have `write` make the file of a finished slide, which is there only when it is complete.
 
-        (M. Y. Lu et al., "Data-efficient and weakly supervised computational pathology on
-        whole-slide images", Nature Biomedical Engineering 5, 2021.)
+        Raises `ResultError` where that cannot be done.
         """
-        coords = found.rows[:, [Info.X, Info.Y]]
-        row = {column: int(found.rows[0, column]) for column in Info}
-        attributes: dict[str, Any] = {
-            "patch_size": _side(row[Info.WIDTH], row[Info.HEIGHT]),
-            "patch_size_level0": _side(row[Info.LEVEL0_WIDTH], row[Info.LEVEL0_HEIGHT]),
-            "patch_level": row[Info.LEVEL],
-            "stride_level0": np.array(stride),
-        }
-        if row[Info.MPP_PM]:
-            attributes["mpp"] = row[Info.MPP_PM] / _PICOMETRES
-
-        # In memory first: where the disk is full, HDF5 fails again and again while it is closed.
-        content = BytesIO()
-        with h5py.File(content, "w") as file:
-            file.create_dataset("features", data=found.features)
-            file.create_dataset("coords", data=coords).attrs.update(attributes)
         target = self.file(slide)
         try:
-            _replace(target, lambda path: path.write_bytes(content.getbuffer()))
+            _replace(target, write)
         except OSError as error:
-            done = len(list(self._folder.glob("*.h5")))
+            done = len(list(self._folder.glob(f"*{self._suffix}")))
             raise ResultError(
                 f"{target} cannot be written ({error}); {done} slides are finished and stay. Make "
                 "room, and call it again: it goes on with this slide"
@@ -96,7 +75,7 @@ class ResultFolder:
     def _refuse_other_run(self, run: Mapping[str, Any]) -> None:
         record = self._folder / _RUN
         if not record.exists():
-            strangers = sorted(self._folder.glob("*.h5"))
+            strangers = sorted(self._folder.glob(f"*{self._suffix}"))
             if strangers:
                 raise OptionError(
                     f"{self._folder} has no {_RUN} that tells what made {some(strangers)}; use "
@@ -119,11 +98,6 @@ class ResultFolder:
                 f"{self._folder} holds results of another run; use another folder. What differs: "
                 + "; ".join(differing)
             )
-
-
-def _side(width: int, height: int) -> Any:
-    """A number where the sides are equal, as readers of CLAM's files expect; else (x, y)."""
-    return width if width == height else np.array((width, height))
 
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:

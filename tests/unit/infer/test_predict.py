@@ -22,6 +22,7 @@ from pydmed_dali.errors import NoTilesError, OptionError, OwnCodeError, ResultEr
 from pydmed_dali.geometry import Point, Region
 from pydmed_dali.infer import Predicted, predict
 from pydmed_dali.infer.collector import SlideFeatures
+from pydmed_dali.infer.feature_file import to_hdf5
 from pydmed_dali.infer.folder import ResultFolder
 from pydmed_dali.loader.tissue import find_mask
 from pydmed_dali.plan.grid import tissue_shares
@@ -188,7 +189,7 @@ def test_a_folder_that_no_run_made_is_refused(
 def test_two_slides_of_one_name_are_refused(tmp_path: Path) -> None:
     slides = [tmp_path / "one" / "a.tif", tmp_path / "two" / "a.svs"]
     with pytest.raises(OptionError, match=r"one/a\.tif and .*two/a\.svs would both be written"):
-        ResultFolder(tmp_path / "out", {}, slides)
+        ResultFolder(tmp_path / "out", ".h5", {}, slides)
     assert not (tmp_path / "out").exists()
 
 
@@ -213,16 +214,19 @@ def test_a_slide_that_cannot_be_opened_is_told_and_tried_again(
 
 
 def test_a_file_that_cannot_be_completed_is_not_there(tmp_path: Path) -> None:
-    results = ResultFolder(tmp_path / "out", {}, [])
-    rows = np.zeros((2, len(Info)), np.int64)
-    unfit: Any = np.array([object(), object()])  # nothing that HDF5 can hold
-    with pytest.raises(TypeError):
-        results.write(Path("a.tif"), SlideFeatures(0, unfit, rows), (64, 64))
+    results = ResultFolder(tmp_path / "out", ".h5", {}, [])
+
+    def cut(file: Path) -> None:
+        file.write_bytes(b"some of it")
+        raise ValueError("out of luck")
+
+    with pytest.raises(ValueError, match="out of luck"):
+        results.write(Path("a.tif"), cut)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+    rows = np.zeros((2, len(Info)), np.int64)
     rows[:, [Info.WIDTH, Info.HEIGHT]] = 48, 32
-    file = results.write(
-        Path("a.tif"), SlideFeatures(0, np.zeros((2, 1), np.float32), rows), (64, 64)
-    )
+    content = to_hdf5(SlideFeatures(0, np.zeros((2, 1), np.float32), rows), (64, 64))
+    file = results.write(Path("a.tif"), lambda path: path.write_bytes(content))
     found = contents(file)
     assert found["patch_size"].tolist() == [48, 32]
     assert "mpp" not in found, "the slide does not tell it"
@@ -368,4 +372,8 @@ def test_only_tiles_in_annotated_regions_are_run(dataset: Dataset, tmp_path: Pat
     assert [file.name for file in done.written] == ["a.h5"]
     assert set(contents(done.written[0])["coords"][:, 0].tolist()) == {0, 64}
     assert {path.stem for path in done.slides_skipped} == {"b", "c"}
-    assert all("has its centre in tumor" in reason for reason in done.slides_skipped.values())
+    assert all("annotated as tumor" in reason for reason in done.slides_skipped.values())
+    again = predict(
+        dataset, means, tmp_path / "out", annotations=file_of, classes=["tumor"], **OPTIONS
+    )
+    assert (again.written, again.kept) == ((), done.written)

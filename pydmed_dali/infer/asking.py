@@ -1,0 +1,58 @@
+"""Asking a model about a batch of tiles, and refusing what it must not answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from pydmed_dali.dali.info import Info
+from pydmed_dali.dali.tile_source import TileSource
+from pydmed_dali.errors import OwnCodeError
+from pydmed_dali.infer.collector import Features, Rows
+from pydmed_dali.wording import some
+
+Model = Callable[[torch.Tensor], torch.Tensor]
+
+
+def ask(model: Model, tiles: torch.Tensor, rows: Rows, source: TileSource) -> torch.Tensor:
+    """The model's answer to a batch; raises `OwnCodeError` where it raises, or gives no tensor."""
+    try:
+        with torch.inference_mode():
+            output = model(tiles)
+    except Exception as error:
+        where = _slides_of(rows, source)
+        raise OwnCodeError(f"the model raised {error!r}, for tiles of {where}") from error
+    if not isinstance(output, torch.Tensor):
+        raise unfit(output, rows, source, "a tensor")
+    return output
+
+
+def unfit(output: object, rows: Rows, source: TileSource, wanted: str) -> OwnCodeError:
+    """The error for an answer that is not what is wanted."""
+    return OwnCodeError(
+        f"the model returned {type(output).__name__} of shape "
+        f"{tuple(getattr(output, 'shape', ()))} for {len(rows)} tiles of "
+        f"{_slides_of(rows, source)}; it must return {wanted}"
+    )
+
+
+def finite(output: torch.Tensor, rows: Rows, source: TileSource) -> Features:
+    """The answer as float32 on the CPU; raises `OwnCodeError` where a number is not finite."""
+    values = output.detach().to(device="cpu", dtype=torch.float32)
+    good = torch.isfinite(values).flatten(1).all(dim=1).numpy()
+    if not good.all():
+        row = rows[~good][0]
+        path = source.dataset.slides[int(row[Info.SLIDE])].path
+        raise OwnCodeError(
+            f"the model returned what is no finite number for {int((~good).sum())} of "
+            f"{len(rows)} tiles, the first one of {path} at x={row[Info.X]}, y={row[Info.Y]} "
+            "(level-0 pixels)"
+        )
+    found: Features = values.numpy()
+    return found
+
+
+def _slides_of(rows: Rows, source: TileSource) -> str:
+    numbers = sorted(set(rows[:, Info.SLIDE].tolist()))
+    return some([source.dataset.slides[number].path for number in numbers])

@@ -1,0 +1,63 @@
+"""A slide's classes as a tiled, pyramidal TIFF in colours, which OpenSlide and QuPath open."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+Classes = NDArray[np.uint8]
+
+NOTHING = 255
+"""The value of pixels that no tile covers."""
+
+_TILE, _SMALLEST = 256, 512
+COLOURS = (
+    *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)),
+    *((0, 114, 178), (213, 94, 0), (204, 121, 167), (90, 90, 90)),
+)
+"""M. Okabe and K. Ito's colours, in turn; class 0 is pale grey, and what is not covered white."""
+
+
+def write_classes(
+    path: Path, classes: Classes, mpp: tuple[float, float] | None, pixel: tuple[float, float]
+) -> None:
+    """Write (height, width) class numbers, `NOTHING` where there is none; `mpp` is of its pixels,
+    and `pixel` how large (x, y) they are in level-0 pixels of the slide.
+
+    Each level has half as many pixels a side as the one before, every second one of each axis, so
+    that all are class numbers.
+    """
+    resolution = None if mpp is None else (1e4 / mpp[0], 1e4 / mpp[1])
+    with tifffile.TiffWriter(path, bigtiff=classes.nbytes > 2**31) as file:
+        level = classes
+        while True:
+            file.write(
+                level,
+                photometric="palette",
+                colormap=_palette(),
+                tile=(_TILE, _TILE),
+                compression="zlib",
+                subfiletype=int(level is not classes),
+                resolution=resolution,
+                resolutionunit=None if resolution is None else "CENTIMETER",
+                description=json.dumps({"pixel_level0": pixel}),
+                metadata=None,
+            )
+            if max(level.shape) <= _SMALLEST:
+                return
+            level = level[::2, ::2]
+            if resolution is not None:
+                resolution = (resolution[0] / 2, resolution[1] / 2)
+
+
+def _palette() -> NDArray[np.uint16]:
+    """(3, 256): red, green and blue of each value."""
+    colours = np.zeros((256, 3), np.uint16)
+    colours[0] = 225
+    colours[1:] = [COLOURS[n % len(COLOURS)] for n in range(255)]
+    colours[NOTHING] = 255
+    return np.ascontiguousarray((colours * 257).T)

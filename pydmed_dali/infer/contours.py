@@ -1,0 +1,79 @@
+"""Pictures of classes as outlines that QuPath imports."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+import tifffile
+
+from pydmed_dali.errors import OptionError
+from pydmed_dali.infer.class_picture import COLOURS, Classes
+
+
+def contours(
+    picture: str | os.PathLike[str], names: Mapping[int, str], file: str | os.PathLike[str]
+) -> None:
+    """Write the outlines of some classes of a picture that `segment` wrote, as GeoJSON.
+
+    Args:
+        picture: the TIFF.
+        names: what the classes that are wanted are called, by number.
+        file: the GeoJSON to write: a FeatureCollection of a MultiPolygon for each class, with
+            holes, in level-0 pixels, along the borders of the picture's pixels.
+
+    Raises `OptionError` for a picture that `segment` did not write.
+    """
+    with tifffile.TiffFile(picture) as opened:
+        try:
+            told = json.loads(opened.pages.first.description)
+            step = np.array(told["pixel_level0"], np.float64)
+        except (ValueError, KeyError, TypeError) as error:
+            raise OptionError(
+                f"{picture} does not tell the size of its pixels: segment writes ones that do"
+            ) from error
+        classes = opened.asarray()
+    features = [
+        _feature(classes == number, name, COLOURS[(number - 1) % len(COLOURS)], step)
+        for number, name in names.items()
+        if (classes == number).any()
+    ]
+    text = json.dumps({"type": "FeatureCollection", "features": features})
+    Path(file).write_text(text)
+
+
+def _feature(
+    mask: np.ndarray, name: str, colour: tuple[int, int, int], step: np.ndarray
+) -> dict[str, Any]:
+    boxes = np.array(list(_runs(mask)), np.float64)
+    united = shapely.union_all(shapely.box(*(boxes * np.tile(step, 2)).T))
+    parts = [part for part in shapely.get_parts(united) if part.area]
+    return {
+        "type": "Feature",
+        "geometry": shapely.geometry.mapping(shapely.MultiPolygon(parts)),
+        "properties": {
+            "objectType": "annotation",
+            "classification": {"name": name, "color": list(colour)},
+        },
+    }
+
+
+def _runs(mask: Classes | np.ndarray) -> Iterator[tuple[int, int, int, int]]:
+    """(left, top, right, bottom) of runs of pixels along rows; equal ones of neighbouring rows are
+    one.
+    """
+    under_way: dict[tuple[int, int], int] = {}
+    for row in range(len(mask) + 1):
+        found: set[tuple[int, int]] = set()
+        if row < len(mask):
+            borders = np.flatnonzero(np.diff(mask[row].astype(np.int8), prepend=0, append=0))
+            found = {(int(a), int(b)) for a, b in borders.reshape(-1, 2)}
+        for left, right in [run for run in under_way if run not in found]:
+            yield left, under_way.pop((left, right)), right, row
+        for run in found:
+            under_way.setdefault(run, row)

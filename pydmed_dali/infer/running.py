@@ -1,0 +1,176 @@
+"""Running over slides until each has a file: what all kinds of results have in common."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydmed_dali.dali.ranks import choose_rank
+from pydmed_dali.dali.tile_source import TileSource
+from pydmed_dali.dataset import Dataset
+from pydmed_dali.errors import NoTilesError, OptionError, SlideError, SlideReadError
+from pydmed_dali.geometry import Size
+from pydmed_dali.infer.folder import ResultFolder
+from pydmed_dali.loader.own_annotations import AnnotationPlan, plan_annotations
+from pydmed_dali.plan.tile_window import share_slides
+from pydmed_dali.slide.cache import cache_folder
+from pydmed_dali.slide.open_slide import READERS
+from pydmed_dali.wording import some
+
+logger = logging.getLogger("pydmed_dali.infer")
+
+Note = Callable[[Path, Path], object]
+"""Called with a slide's path and that of its file, once it is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What a call of `predict` or `segment` did."""
+
+    written: tuple[Path, ...]
+    """Files that it wrote, in the dataset's order."""
+    kept: tuple[Path, ...]
+    """Files of slides that an earlier call had finished."""
+    slides_skipped: dict[Path, str]
+    """Slides that cannot be read, or have no tile that is wanted, with the reason: they have no
+    file."""
+
+
+def run_slides(
+    dataset: Dataset,
+    folder: str | os.PathLike[str],
+    suffix: str,
+    run: Mapping[str, Any],
+    write_all: Callable[[TileSource, ResultFolder, Note], object],
+    *,
+    on_error: str,
+    rank: int | None,
+    world_size: int | None,
+    on_slide: Note | None,
+    tile_size: int | Size,
+    stride: int | Size | None,
+    **options: Any,
+) -> Predicted:
+    """Have `write_all` write a file for each slide of this rank that has none; see `predict`.
+
+    `run` is what results follow from beside the slide and the options that are known here. Where a
+    slide goes bad on the way, another source goes on with what is left.
+    """
+    if on_error not in ("skip", "raise"):
+        raise OptionError(f"on_error must be 'skip' or 'raise', not {on_error!r}")
+    tile = Size.of(tile_size, "tile_size")
+    step = tile if stride is None else Size.of(stride, "stride")
+    if options.get("level") is None and options.get("mpp") is None:
+        options["level"] = 0
+    results = ResultFolder(
+        folder,
+        suffix,
+        {**run, **_identity(tile, step, options)},
+        [record.path for record in dataset.slides],
+    )
+    own = _share(dataset, *choose_rank(rank, world_size))
+    files = [results.file(path) for path in own]
+    kept = tuple(file for file in files if file.exists())
+    written: dict[Path, Path] = {}
+    plan = plan_annotations(
+        dataset,
+        options.pop("annotations", None),
+        options.pop("classes", None),
+        cache_folder(options.get("cache_dir")),
+    )
+    skipped = {} if plan is None else _without_regions(own, plan)
+
+    def note(path: Path, file: Path) -> None:
+        written[path] = file
+        if on_slide is not None:
+            on_slide(path, file)
+
+    while left := _only(dataset, [p for p in own if p not in skipped and not results.has(p)]):
+        if plan is not None:
+            options |= _annotated(left, plan)
+        try:
+            with TileSource(left, tile_size=tile, stride=step, **options) as source:
+                found = source.report().slides_skipped
+                if found and on_error == "raise":
+                    raise SlideReadError(next(iter(found.values())))
+                skipped |= found
+                write_all(source, results, note)
+        except NoTilesError as error:
+            if on_error == "raise" or not (written or kept or skipped):
+                raise
+            skipped |= error.slides_skipped
+        except SlideError as error:
+            bad = _slide_of(error, left)
+            if on_error == "raise" or bad is None:
+                raise
+            # As text: a log that is kept would keep the error, and by its traceback the ring.
+            logger.warning("%s; the slide is skipped", str(error))
+            skipped[bad] = str(error)
+    return Predicted(tuple(written[p] for p in own if p in written), kept, skipped)
+
+
+def _identity(tile: Size, stride: Size, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What results follow from, of these options."""
+    classes = options.get("classes")
+    annotated = options.get("annotations") is not None
+    return {
+        "tile_size": str(tile),
+        "stride": str(stride),
+        "level": options.get("level"),
+        "mpp": options.get("mpp"),
+        "min_tissue": options.get("min_tissue"),
+        "masks": None if options.get("masks") is None else "own masks",
+        "annotated": (None if classes is None else list(classes)) if annotated else False,
+        "readers": READERS,
+    }
+
+
+def _share(dataset: Dataset, rank: int, world_size: int) -> list[Path]:
+    """The slides of a rank, by the size of their files, which is about what there is to decode."""
+    paths = [record.path for record in dataset.slides]
+    sizes = [path.stat().st_size if path.is_file() else 0 for path in paths]
+    return [paths[slide] for slide in share_slides(sizes, world_size)[rank]]
+
+
+def _classes_on(paths: Iterable[Path], plan: AnnotationPlan) -> list[str]:
+    """The classes of the plan that some of these slides have regions of."""
+    found = [plan.files[path].regions for path in paths if path in plan.files]
+    return [name for name in plan.classes if any(name in regions for regions in found)]
+
+
+def _without_regions(paths: Sequence[Path], plan: AnnotationPlan) -> dict[Path, str]:
+    """Slides on which nothing of the classes is drawn, with the reason."""
+    wanted = some(plan.classes)
+    return {
+        path: f"{path}: nothing on it is annotated as {wanted}"
+        for path in paths
+        if not _classes_on([path], plan)
+    }
+
+
+def _annotated(dataset: Dataset, plan: AnnotationPlan) -> dict[str, Any]:
+    """The plan as options of a source of these slides: of classes only those that they have."""
+    files = {slide: file.path for slide, file in plan.files.items()}
+    present = _classes_on((record.path for record in dataset.slides), plan)
+    return {"annotations": files.get, "classes": present}
+
+
+def _slide_of(error: SlideError, dataset: Dataset) -> Path | None:
+    """The slide that an error names."""
+    named = [record.path for record in dataset.slides if str(record.path) in str(error)]
+    return max(named, key=lambda path: len(str(path)), default=None)
+
+
+def _only(dataset: Dataset, paths: Collection[Path]) -> Dataset | None:
+    """The dataset with these slides only; None where there is none."""
+    chosen = set(paths)
+    patients = []
+    for patient in dataset.patients:
+        records = tuple(record for record in patient.records if record.path in chosen)
+        if records:
+            patients.append(replace(patient, records=records))
+    return Dataset(tuple(patients), dataset.classes) if patients else None

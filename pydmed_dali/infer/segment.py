@@ -1,0 +1,191 @@
+"""Runs a model that scores every pixel over every slide; a picture of classes for each."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pydmed_dali.dali.info import Info, to_numpy
+from pydmed_dali.dali.iterator import SmallChunkIterator
+from pydmed_dali.dali.tile_source import TileSource
+from pydmed_dali.dataset import Dataset
+from pydmed_dali.errors import OptionError
+from pydmed_dali.geometry import Size
+from pydmed_dali.infer.asking import Model, ask, finite, unfit
+from pydmed_dali.infer.class_picture import NOTHING, Classes, write_classes
+from pydmed_dali.infer.collector import Features, Rows
+from pydmed_dali.infer.folder import ResultFolder
+from pydmed_dali.infer.running import Note, Predicted, run_slides
+from pydmed_dali.infer.stitch import WINDOWS, Stitcher, blending_weights
+from pydmed_dali.pipelines.basic import basic
+
+_VERSION = 1
+
+
+def segment(
+    dataset: Dataset,
+    model: Model,
+    folder: str | os.PathLike[str],
+    *,
+    model_name: str,
+    tile_size: int | Size = 512,
+    stride: int | Size | None = None,
+    window: str = "hann",
+    on_error: str = "skip",
+    rank: int | None = None,
+    world_size: int | None = None,
+    on_slide: Note | None = None,
+    **options: Any,
+) -> Predicted:
+    """Run `model` over every tile of every slide, and write `folder/NAME.tif` for slide `NAME.*`.
+
+    A file is a tiled, pyramidal TIFF of the class with the highest score at each pixel, 0 to K - 1,
+    255 where no tile is, with a palette, so that viewers show it in colours. It covers the slide
+    from its upper left corner on, and has as many pixels as the view that was read, or an n-th a
+    side where the model gives an n-th. Where tiles overlap, scores are blended by `window`.
+
+    Args:
+        model: called with (N, height, width, 3) uint8; returns (N, K, height / n, width / n), K at
+            least 2 and at most 255, n a whole number: scores, of which the highest is taken.
+        stride: a multiple of n; by default a tile, without overlap. Half a tile is usual.
+        window: `hann` or `mean`: see `stitch.blending_weights`.
+        dataset, folder, model_name, tile_size, on_error, rank, world_size, on_slide, options: as
+            for `predict`, which also tells of resumption and errors.
+
+    Of a slide under way, scores lie in unnamed files in `folder`: 4 * (K + 1) bytes for each pixel
+    of the picture. Its classes, a byte a pixel, are held in memory while they are written.
+    """
+    if window not in WINDOWS:
+        raise OptionError(f"window must be one of {', '.join(WINDOWS)}, not {window!r}")
+    return run_slides(
+        dataset,
+        folder,
+        ".tif",
+        {"version": _VERSION, "model_name": model_name, "window": window},
+        lambda source, results, note: _run(source, model, window, Path(folder), results, note),
+        on_error=on_error,
+        rank=rank,
+        world_size=world_size,
+        on_slide=on_slide,
+        tile_size=tile_size,
+        stride=stride,
+        **options,
+    )
+
+
+def _run(
+    source: TileSource,
+    model: Model,
+    window: str,
+    folder: Path,
+    results: ResultFolder,
+    note: Note,
+) -> None:
+    """Write every slide of the source, and tell of each. Slides come one after the other."""
+    left, under_way, present = dict(source.tiles_per_slide), None, -1
+    shape: tuple[int, ...] | None = None
+    try:
+        for batch in SmallChunkIterator(basic(source), ["image", "label", "info"]):
+            rows = to_numpy(batch["info"])
+            scores = _scores(model, batch["image"], rows, source, shape)
+            shape = scores.shape[1:]
+            for slide in dict.fromkeys(rows[:, Info.SLIDE].tolist()):
+                if slide != present or under_way is None:
+                    under_way, present = _Slide(source, slide, shape, window, folder), slide
+                of_slide = rows[:, Info.SLIDE] == slide
+                under_way.add(scores[of_slide], rows[of_slide])
+                left[slide] -= int(of_slide.sum())
+                if not left[slide]:
+                    path = source.dataset.slides[slide].path
+                    write = partial(
+                        write_classes,
+                        classes=under_way.classes(),
+                        mpp=under_way.mpp,
+                        pixel=under_way.pixel,
+                    )
+                    under_way.close()
+                    under_way = None
+                    note(path, results.write(path, write))
+    finally:
+        if under_way is not None:
+            under_way.close()
+
+
+class _Slide:
+    """The scores of one slide, as far as they have come."""
+
+    def __init__(
+        self,
+        source: TileSource,
+        slide: int,
+        shape: tuple[int, ...],
+        window: str,
+        folder: Path,
+    ) -> None:
+        classes, height, width = shape
+        self._step = source.options.crop.height // height
+        self._stride = source.level0_strides[slide]
+        self._pixels = Size(source.stride.width // self._step, source.stride.height // self._step)
+        extent, (rows, columns) = source.extents[slide], source.grid_shapes[slide]
+        self._wanted = Size(-(-extent.width // self._step), -(-extent.height // self._step))
+        whole = Size(
+            (columns - 1) * self._pixels.width + width, (rows - 1) * self._pixels.height + height
+        )
+        weights = blending_weights(window, height, width)
+        self._stitcher = Stitcher(folder, whole, classes, weights)
+        self.mpp: tuple[float, float] | None = None
+        self.pixel = (
+            self._stride[0] / self._pixels.width,
+            self._stride[1] / self._pixels.height,
+        )
+
+    def add(self, scores: Features, rows: Rows) -> None:
+        """Take some tiles, (n, K, height, width)."""
+        for tile, row in zip(scores, rows, strict=True):
+            column = round(int(row[Info.X]) / self._stride[0])
+            line = round(int(row[Info.Y]) / self._stride[1])
+            self._stitcher.add(column * self._pixels.width, line * self._pixels.height, tile)
+        if rows[0, Info.MPP_PM]:
+            side = float(rows[0, Info.MPP_PM]) / 1e6 * self._step
+            self.mpp = (side, side)
+
+    def classes(self) -> Classes:
+        """(height, width): the class of each pixel of the slide."""
+        found = np.full((self._wanted.height, self._wanted.width), NOTHING, np.uint8)
+        for top, scores, covered in self._stitcher.bands():
+            best = np.where(covered, scores.argmax(axis=-1), NOTHING)
+            target = found[top : top + len(best)]
+            target[:] = best[: len(target), : self._wanted.width]
+        return found
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._stitcher.close()
+
+
+def _scores(
+    model: Model, tiles: Any, rows: Rows, source: TileSource, shape: tuple[int, ...] | None
+) -> Features:
+    """What the model says of a batch, (N, K, height, width); `shape` is what it said before."""
+    output = ask(model, tiles, rows, source)
+    tile = source.options.crop
+    known = tuple(output.shape)
+    fits = len(known) == 4 and known[0] == len(rows) and 2 <= known[1] < NOTHING
+    if fits:
+        step = tile.height // known[2] if known[2] else 0
+        fits = step > 0 and (known[2] * step, known[3] * step) == (tile.height, tile.width)
+        fits = fits and not source.stride.width % step and not source.stride.height % step
+    if not fits or (shape is not None and known[1:] != shape):
+        said = "" if shape is None else f", before it was {shape}"
+        raise unfit(
+            output,
+            rows,
+            source,
+            f"(N, K, {tile.height} / n, {tile.width} / n) with 2 <= K <= 254, always the same, and "
+            f"n a whole number that parts the stride {source.stride}{said}",
+        )
+    return finite(output, rows, source)

@@ -1,0 +1,197 @@
+"""Pictures of classes against plain loops over all tiles, and opened as viewers open them."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openslide
+import pytest
+import tifffile
+import torch
+from numpy.typing import NDArray
+
+from pydmed_dali import Dataset, Point, Size, rasterize, read_annotations
+from pydmed_dali.errors import OptionError, OwnCodeError, ResultError
+from pydmed_dali.infer import contours, segment
+from pydmed_dali.infer.class_picture import write_classes
+from pydmed_dali.infer.stitch import blending_weights
+from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
+from tests.support import folder_dataset
+
+TILE = 64
+SIZES = {"a": Size(300, 200), "b": Size(40, 30), "c": Size(260, 321)}
+OPTIONS: dict[str, Any] = {
+    "model_name": "colours",
+    "tile_size": TILE,
+    "chunk_size": 256,
+    "batch_size": 7,
+    "num_workers": 0,
+}
+
+
+def model(step: int, classes: int = 3) -> Any:
+    """Scores from the colours, and from the place in the tile, so that blending decides."""
+
+    def score(tiles: torch.Tensor) -> torch.Tensor:
+        colours = tiles.permute(0, 3, 1, 2).float()
+        side = TILE // step
+        ramp = torch.linspace(-60, 60, side)
+        scores = torch.nn.functional.avg_pool2d(colours, step) * torch.tensor([1.0, 0.9, 1.1]).view(
+            1, 3, 1, 1
+        )
+        scores[:, 0] += ramp
+        scores[:, 1] += ramp[:, None]
+        return scores[:, :classes]
+
+    return score
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    """Three slides; b is smaller than a tile."""
+    (tmp_path / "slides").mkdir()
+    for name, size in SIZES.items():
+        write_coordinate_slide(tmp_path / "slides" / f"{name}.tif", size, levels=1, mpp=0.5)
+    return folder_dataset(tmp_path / "slides")
+
+
+def reference(size: Size, stride: int, step: int, window: str) -> NDArray[np.float64]:
+    """(height, width, 3): the blended scores of a coordinate slide."""
+    rows, columns = (max(-(-(side - TILE) // stride), 0) + 1 for side in (size.height, size.width))
+    side = TILE // step
+    shape = ((rows - 1) * stride // step + side, (columns - 1) * stride // step + side)
+    sums, total = np.zeros((*shape, 3)), np.zeros(shape)
+    weights = blending_weights(window, side, side).astype(np.float64)
+    for row in range(rows):
+        for column in range(columns):
+            x, y = column * stride, row * stride
+            tile = coordinate_pixels(Point(x, y), Size(TILE, TILE), 0)
+            tile[max(size.height - y, 0) :] = 255
+            tile[:, max(size.width - x, 0) :] = 255
+            scores = model(step)(torch.from_numpy(tile[None]))[0].permute(1, 2, 0).numpy()
+            place = (slice(y // step, y // step + side), slice(x // step, x // step + side))
+            sums[place] += scores * weights[..., None]
+            total[place] += weights
+    blended: NDArray[np.float64] = sums / total[..., None]
+    return blended[: -(-size.height // step), : -(-size.width // step)]
+
+
+@pytest.mark.parametrize(
+    ("stride", "step", "window"),
+    [(64, 1, "hann"), (32, 1, "hann"), (48, 4, "mean"), (40, 2, "hann")],
+)
+def test_the_class_with_the_highest_blended_score_is_written(
+    dataset: Dataset, tmp_path: Path, stride: int, step: int, window: str
+) -> None:
+    options: dict[str, Any] = {**OPTIONS, "stride": stride, "window": window}
+    done = segment(dataset, model(step), tmp_path / "out", **options)
+    assert [file.name for file in done.written] == ["a.tif", "b.tif", "c.tif"]
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"a.tif", "b.tif", "c.tif", "run.json"}
+    for name, size in SIZES.items():
+        scores = reference(size, stride, step, window)
+        found = tifffile.imread(tmp_path / "out" / f"{name}.tif")
+        assert found.shape == scores.shape[:2]
+        first, second = np.sort(scores, axis=-1)[..., :-3:-1].transpose(2, 0, 1)
+        clear = first - second > 1e-3
+        assert clear.mean() > 0.95
+        np.testing.assert_array_equal(found[clear], scores.argmax(axis=-1)[clear])
+        assert len(np.unique(found)) > 1
+    assert segment(dataset, model(step), tmp_path / "out", **options).kept == done.written
+
+
+def test_pixels_that_no_tile_covers_are_told(dataset: Dataset, tmp_path: Path) -> None:
+    ring = [[0, 0], [130, 0], [130, 330], [0, 330], [0, 0]]
+    drawn = {"type": "Polygon", "coordinates": [ring]}
+    file = tmp_path / "a.geojson"
+    file.write_text(
+        '{"type": "Feature", "properties": {"classification": {"name": "x"}}, "geometry": '
+        + str(drawn).replace("'", '"')
+        + "}"
+    )
+    options = {**OPTIONS, "annotations": lambda p: file if p.stem == "a" else None}
+    (written,) = segment(dataset, model(1), tmp_path / "out", **options).written
+    found = tifffile.imread(written)
+    assert (found[:, :128] < 3).all() and (found[:, 128:] == 255).all()
+
+
+def test_openslide_shows_the_classes_in_colours_at_every_level(tmp_path: Path) -> None:
+    classes = (np.indices((1100, 1500)).sum(axis=0) // 300 % 3).astype(np.uint8)
+    classes[:100] = 255
+    write_classes(tmp_path / "a.tif", classes, (2.0, 2.0), (8.0, 8.0))
+    with openslide.OpenSlide(tmp_path / "a.tif") as slide:
+        assert slide.level_dimensions == ((1500, 1100), (750, 550), (375, 275))
+        assert float(slide.properties["openslide.mpp-x"]) == pytest.approx(2.0)
+        for level in range(3):
+            step = 2**level
+            size = slide.level_dimensions[level]
+            image = np.asarray(slide.read_region((0, 0), level, size).convert("RGB"))
+            colours = {0: (225, 225, 225), 1: (230, 159, 0), 2: (86, 180, 233), 255: (255,) * 3}
+            wanted = np.zeros((*classes[::step, ::step].shape, 3), np.uint8)
+            for number, colour in colours.items():
+                wanted[classes[::step, ::step] == number] = colour
+            np.testing.assert_array_equal(image, wanted)
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "words"),
+    [
+        (lambda t: model(1)(t)[:, :1], {}, r"\(N, K, 64 / n, 64 / n\) with 2 <= K"),
+        (lambda t: model(1)(t)[:, :, :50], {}, r"of shape \(7, 3, 50, 64\)"),
+        (model(16), {"stride": 40}, "parts the stride 40x40"),
+        (lambda t: model(1)(t) * torch.nan, {}, "no finite number for 7 of 7 tiles"),
+    ],
+)
+def test_what_a_model_must_not_return_is_refused(
+    dataset: Dataset, tmp_path: Path, answer: Any, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(OwnCodeError, match=words):
+        segment(dataset, answer, tmp_path / "out", **OPTIONS, **options)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+
+
+def test_windows_that_there_are_not_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="window must be one of hann, mean, not 'box'"):
+        segment(dataset, model(1), tmp_path / "out", window="box", **OPTIONS)
+
+
+def test_a_disk_without_room_for_the_scores_is_told(dataset: Dataset, tmp_path: Path) -> None:
+    """As on a full disk: from the first batch on no file can grow beyond 9,000 bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def filling(tiles: torch.Tensor) -> torch.Tensor:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, limits[1]))
+        scores: torch.Tensor = model(1)(tiles)
+        return scores
+
+    try:
+        with pytest.raises(ResultError, match=r"no room for the scores of a slide under way, "):
+            segment(dataset, filling, tmp_path / "out", **OPTIONS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_contours_are_the_classes_again(tmp_path: Path, step: int) -> None:
+    """Read by this package's own reader of annotations, and painted."""
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 3, (12, 15)).astype(np.uint8)
+    classes = np.kron(blocks, np.ones((5, 4), np.uint8))
+    classes[20:23, 30:33] = 2  # a hole, or an island
+    write_classes(tmp_path / "a.tif", classes, None, (float(step), float(step)))
+    contours(tmp_path / "a.tif", {1: "tumor", 2: "stroma"}, tmp_path / "a.geojson")
+    drawn = read_annotations(tmp_path / "a.geojson")
+    assert drawn.classes == ("stroma", "tumor")
+    size = Size(classes.shape[1], classes.shape[0])
+    found = rasterize(drawn, ["tumor", "stroma"], Point(0, 0), size, (step, step))
+    np.testing.assert_array_equal(found, classes)
+
+
+def test_contours_of_another_picture_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((9, 9), np.uint8), description="a picture")
+    with pytest.raises(OptionError, match="does not tell the size of its pixels"):
+        contours(tmp_path / "a.tif", {1: "x"}, tmp_path / "a.geojson")
