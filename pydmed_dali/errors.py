@@ -30,7 +30,10 @@ the only argument (which pickles as it is).
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class PydmedError(Exception):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -87,11 +89,22 @@ class OpenSlideSlide:
         """Release the file."""
         if self._is_open:
             self._is_open = False
-            # In a thread, which no Ctrl-C interrupts: between the library's closing and
-            # openslide-python's note of it, it would have the memory freed a second time.
-            thread = Thread(target=self._slide.close)
-            thread.start()
-            thread.join()
+            _without_interruption(self._slide.close)
+
+
+def _without_interruption(close: Callable[[], object]) -> None:
+    """Call what Ctrl-C must not interrupt: in a thread, which it does not reach.
+
+    Between the library's closing of a slide and openslide-python's note of it, Ctrl-C would have
+    its memory freed a second time. Loader processes do not heed it, and need no thread.
+    """
+    is_heeded = signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, signal.SIG_DFL, None)
+    if not is_heeded or current_thread() is not main_thread():
+        close()
+        return
+    thread = Thread(target=close)
+    thread.start()
+    thread.join()
 
 
 def _flatten(rgba: Pixels, background: tuple[int, int, int], out: Pixels) -> None:

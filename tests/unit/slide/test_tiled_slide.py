@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydmed_dali import BigChunkSource, Dataset, Point, Size, Slide
 from pydmed_dali.errors import SlideReadError
 from pydmed_dali.geometry import Region
-from pydmed_dali.loader import filler
+from pydmed_dali.loader import reading
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
 from pydmed_dali.slide.open_slide import open_slide
@@ -290,7 +290,7 @@ def test_crops_are_equal_with_and_without_sparse_fill(
     for everything in (False, True):
         with monkeypatch.context() as patch:
             if everything:
-                patch.setattr(filler, "touched_parts", whole)
+                patch.setattr(reading, "touched_parts", whole)
             with BigChunkSource(
                 Dataset.from_folder(real_slides), chunk_size=1024, crop_size=96, batch_size=32,
                 mpp=mpp, resident=4, crops_per_chunk=8, num_workers=0,
