@@ -11,6 +11,8 @@ import numpy as np
 import shapely
 from shapely import Polygon
 
+from pydmed_dali.annotation.annotation import Annotations
+from pydmed_dali.annotation.mask import classes_at
 from pydmed_dali.annotation.reader import read_annotations
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.geometry import Point, Region, Size
@@ -70,6 +72,8 @@ class DrawnChunk:
     """(crops, 2): (y, x) of each crop in the chunk."""
     shown: tuple[Pixels, ...]
     """The first crops themselves, (height, width, 3) uint8 each."""
+    labels: tuple[str, ...]
+    """In which annotated class the centre of each of these lies; empty for none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,32 +126,51 @@ def draw_slide(
         view = wishes.scale.view(slide.facts, path)
         placer = Placer(wishes.seed, wishes.chunk, wishes.crop)
         mask, eligible, share = _eligible(path, slide, view, wishes)
+        annotations = _annotations(wishes.annotations.get(path), slide.facts.dimensions)
         chunks: list[DrawnChunk] = []
         for visit, candidate in visits if share else ():
             place = placer.place(view.dimensions, view.tile, candidate, visit, eligible)
             crops = placer.crops(place, candidate, visit, wishes.crops)
             shown = _read(slide, view, place, crops[: wishes.shown], wishes.crop)
-            chunks.append(DrawnChunk(place.origin, place.size, crops, shown))
+            labels = _labels(annotations, view, place, crops[: wishes.shown], wishes.crop)
+            chunks.append(DrawnChunk(place.origin, place.size, crops, shown, labels))
         picture = overview(slide, _picture_size(slide.facts.dimensions))
-        regions = _regions(wishes.annotations.get(path), slide.facts.dimensions, view)
+        regions = _regions(annotations, view)
         return DrawnSlide(name, picture, view, wishes.crop, mask, share, tuple(chunks), regions)
     finally:
         slide.close()
 
 
-def _regions(file: Path | None, dimensions: Size, view: View) -> dict[str, list[Polygon]]:
-    """What a file annotates, by class, in view pixels. Raises `AnnotationError` as its reader."""
+def _annotations(file: Path | None, dimensions: Size) -> Annotations | None:
+    """What a file annotates. Raises `AnnotationError` as its reader."""
     if file is None:
-        return {}
+        return None
     annotations = read_annotations(file)
     annotations.check_against(dimensions)
-    found: dict[str, list[Polygon]] = {name: [] for name in annotations.classes}
-    for region in annotations.regions:
-        found[region.class_name] += [
+    return annotations
+
+
+def _regions(annotations: Annotations | None, view: View) -> dict[str, list[Polygon]]:
+    """By class, in view pixels."""
+    found: dict[str, list[Polygon]] = {}
+    for region in annotations.regions if annotations else ():
+        found.setdefault(region.class_name, []).extend(
             shapely.transform(polygon, lambda places: places / view.downsample)
             for polygon in region.polygons
-        ]
-    return found
+        )
+    return dict(sorted(found.items()))
+
+
+def _labels(
+    annotations: Annotations | None, view: View, place: Placement, crops: Positions, crop: Size
+) -> tuple[str, ...]:
+    """The class of each crop's centre, the pixel (height // 2, width // 2)."""
+    if annotations is None:
+        return ("",) * len(crops)
+    origin = (place.origin.x + crop.width // 2 + 0.5, place.origin.y + crop.height // 2 + 0.5)
+    points = (crops[:, ::-1] + np.array(origin)) * np.array(view.downsample)
+    names = ("", *annotations.classes)
+    return tuple(names[number] for number in classes_at(annotations, annotations.classes, points))
 
 
 def _eligible(

@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 
 from pydmed_dali.geometry import Point
 from pydmed_dali.preview.drawn import DrawnChunk, DrawnSlide
-from pydmed_dali.preview.regions import draw_regions, region_legend
+from pydmed_dali.preview.regions import draw_label, draw_regions, region_legend
 
 _COLOURS = (
     *("#0072b2", "#d55e00", "#009e73", "#e6ac00", "#cc79a7", "#56b4e9"),
@@ -220,6 +220,8 @@ def _draw_sheet(figure: SubFigure, slide: DrawnSlide, edges: tuple[float, float]
             frame = Rectangle((left, top), width, height, fill=False, color=_COLOURS[row])
             frame.set(linewidth=1.8, clip_on=False)
             axes.add_patch(frame)
+            if chunk.labels[column]:
+                draw_label(axes, chunk.labels[column], slide.regions, (left + gap, top + gap))
         axes.text(
             -gap * 1.5,
             top + height / 2,

@@ -49,6 +49,20 @@ def region_legend(regions: Regions) -> list[Artist]:
     ]
 
 
+def draw_label(axes: Axes, name: str, regions: Regions, place: tuple[float, float]) -> None:
+    """The name of a class in its colour, with its upper left corner at `place`."""
+    axes.text(
+        *place,
+        name,
+        ha="left",
+        va="top",
+        fontsize=7,
+        color="white",
+        parse_math=False,
+        bbox={"boxstyle": "round,pad=0.2", "facecolor": _colour(list(regions).index(name))},
+    )
+
+
 def _colour(number: int) -> str:
     return _COLOURS[number % len(_COLOURS)]
 

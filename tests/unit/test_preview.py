@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shapely
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -175,7 +176,7 @@ def test_annotations_are_shown_at_the_resolution_that_is_read(folder: Path, tmp_
         cache=None,
         chunks=1,
         crops=4,
-        shown=1,
+        shown=4,
         annotations={dataset.slides[number].path: files / "fat.geojson"},
     )
     slide = draw_slide(
@@ -184,6 +185,10 @@ def test_annotations_are_shown_at_the_resolution_that_is_read(folder: Path, tmp_
     (polygon,) = slide.regions["tumor"]
     scale = slide.view.downsample[0]
     assert scale > 1
+    (chunk,) = slide.chunks
+    for (y, x), label in zip(chunk.crops[:4], chunk.labels, strict=True):
+        centre = shapely.Point(chunk.origin.x + x + 32.5, chunk.origin.y + y + 32.5)
+        assert label == ("tumor" if polygon.covers(centre) else "")
     assert polygon.bounds == pytest.approx([200 / scale, 100 / scale, 1000 / scale, 900 / scale])
     assert polygon.area == pytest.approx((800 * 800 - 200 * 200) / scale**2)
 
