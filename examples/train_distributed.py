@@ -77,7 +77,8 @@ def train(slides: Path, run: Path, epochs: int, save_every: int) -> None:
                     log.write(json.dumps({"step": step, "loss": loss, **seen(batch)}) + "\n")
                     if step % save_every == 0:
                         save(run, rank, step, epoch, network, optimizer, loader)
-            save(run, rank, step, epochs, network, optimizer, loader)
+            if first < epochs:  # else nothing was trained, and the others may still be reading
+                save(run, rank, step, epochs, network, optimizer, loader)
 
 
 def local_device() -> torch.device:

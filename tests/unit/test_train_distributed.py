@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pydmed_dali import Size
@@ -63,11 +64,22 @@ def train(slides: Path, run: Path, epochs: int) -> Steps:
     try:
         _, errors = program.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        os.killpg(program.pid, signal.SIGKILL)
-        program.communicate()
+        kill(program)
         raise
     assert program.returncode == 0, errors
     return logged(run)
+
+
+def kill(program: subprocess.Popen[str]) -> None:
+    """SIGKILL to torchrun and all below it: the ranks lead sessions of their own."""
+    torchrun = psutil.Process(program.pid)
+    torchrun.suspend()  # so that it starts none anew
+    family = [torchrun, *torchrun.children(recursive=True)]
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    program.communicate()
+    psutil.wait_procs(family, timeout=SECONDS)
 
 
 def logged(run: Path) -> Steps:
@@ -107,6 +119,8 @@ def test_a_run_with_more_epochs_goes_on_exactly(whole: Steps, slides: Path, tmp_
     assert len(train(slides, tmp_path, 1)) == 2 * BATCHES
     assert train(slides, tmp_path, EPOCHS) == whole
 
+    assert train(slides, tmp_path, EPOCHS) == whole, "nothing is left to train"
+
 
 def test_a_run_that_was_killed_within_an_epoch_goes_on_exactly(
     whole: Steps, slides: Path, tmp_path: Path
@@ -116,8 +130,7 @@ def test_a_run_that_was_killed_within_an_epoch_goes_on_exactly(
     while not (tmp_path / "latest").exists():
         assert program.poll() is None and time.monotonic() < until
         time.sleep(0.01)
-    os.killpg(program.pid, signal.SIGKILL)
-    program.communicate()
+    kill(program)
     saved = int((tmp_path / "latest").read_text())
     if saved < EPOCHS * BATCHES:
         assert saved % BATCHES, "within an epoch"
