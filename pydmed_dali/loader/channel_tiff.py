@@ -15,6 +15,7 @@ from pydmed_dali.errors import SlideFormatError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.ring.pixel_format import PixelFormat
 from pydmed_dali.slide.file_identity import check_regular_file
+from pydmed_dali.slide.limits import believable_mpp
 from pydmed_dali.slide.protocol import WHITE, SlideFacts
 
 _CHANNEL_AXES = frozenset("CSYX")
@@ -148,7 +149,7 @@ def _ome_mpp(file: Any) -> tuple[float, float] | None:
         for axis in "XY":
             unit = _MICROMETRES.get(element.get(f"PhysicalSize{axis}Unit", "µm"))
             sizes.append(float(element.get(f"PhysicalSize{axis}", 0)) * (unit or 0))
-        return (sizes[0], sizes[1]) if min(sizes) > 0 else None
+        return believable_mpp(sizes[0], sizes[1])
     return None
 
 
@@ -159,4 +160,4 @@ def _tag_mpp(page: Any) -> tuple[float, float] | None:
     for name in ("XResolution", "YResolution"):
         above, below = page.tags.valueof(name, default=(0, 1))
         sizes.append((unit or 0) * below / above if above else 0.0)
-    return (sizes[0], sizes[1]) if min(sizes) > 0 else None
+    return believable_mpp(sizes[0], sizes[1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from pydmed_dali.errors import SlideFormatError, SlideReadError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.ring.pixel_format import PixelFormat
 from pydmed_dali.slide.file_identity import check_regular_file
+from pydmed_dali.slide.limits import MOST_PIXELS_A_SIDE, believable_mpp
 from pydmed_dali.slide.protocol import WHITE, SlideFacts
 
 _MICROMETRES = {"meter": 1e6, "mm": 1e3, "micron": 1.0}
@@ -26,34 +29,36 @@ class NiftiVolume:
     turns it; a slice has all voxels of one z. A fourth axis is the channels'. `facts.mpp` has
     micrometres per voxel in x and y.
 
-    Of a plain file, slices are read where they lie; a compressed one is unpacked whole, and kept
-    while it is open.
+    Of a plain file, slices are read where they lie, rows whole; a compressed one is unpacked to its
+    end, so that its checksum is compared, and kept as it is stored while it is open.
     """
 
     def __init__(self, path: Path, pixel: PixelFormat) -> None:
         """Raises `SlideFormatError` for what is no NIfTI file, or has voxels other than `pixel`."""
         nibabel = _nibabel()
         check_regular_file(path)
+        self.path, self._pixel = path, pixel
         try:
-            image = nibabel.load(path)
-            self._voxels = image.dataobj
-            if path.suffix == ".gz":
-                self._voxels = np.asanyarray(image.dataobj)
+            image = nibabel.load(path, keep_file_open=True)
+            self._check(image, nibabel)
+            if path.suffix.lower() == ".gz":
+                image = _unpacked(path, image)
             else:
-                _check_length(path, image.dataobj)
-            spacing = image.header.get_zooms()
+                _check_length(image.dataobj, path.stat().st_size)
+            self._voxels = image.dataobj
+            spacing = [float(each) for each in image.header.get_zooms()[:2]]
             unit = image.header.get_xyzt_units()[0]
+        except SlideFormatError:
+            raise
         except Exception as error:  # nibabel raises whatever a damaged header leads it to
             raise SlideFormatError(f"{path}: nibabel cannot open it ({error})") from error
-        self.path, self._pixel = path, pixel
-        self._check(image)
         self.depth = int(image.shape[2])
         size = _MICROMETRES.get(unit, _MICROMETRES["mm"])
         self.facts = SlideFacts(
             level_dimensions=(Size(int(image.shape[0]), int(image.shape[1])),),
             level_downsamples=(1.0,),
             tile_sizes=(None,),
-            mpp=(float(spacing[0]) * size, float(spacing[1]) * size),
+            mpp=believable_mpp(spacing[0] * size, spacing[1] * size),
             objective_power=None,
             background=WHITE,
             vendor="nifti",
@@ -70,7 +75,8 @@ class NiftiVolume:
 
     def read_box(self, x: range, y: range, z: int) -> NDArray[Any]:
         """(height, width, channels) of voxels inside the volume; of the type that was asked for."""
-        found = np.asarray(self._voxels[x.start : x.stop, y.start : y.stop, z])
+        # Whole rows are one read of the file; a row of `x` each would be as many as there are rows.
+        found = np.asarray(self._voxels[:, y.start : y.stop, z])[x.start : x.stop]
         if found.ndim == 2:
             found = found[..., None]
         return found.transpose(1, 0, 2).astype(self._pixel.dtype, copy=False)
@@ -79,16 +85,31 @@ class NiftiVolume:
         """Release the file."""
         self._voxels = None
 
-    def _check(self, image: Any) -> None:
-        shape = image.shape
+    def _check(self, image: Any, nibabel: Any) -> None:
+        if not isinstance(image, nibabel.Nifti1Image):  # of which NIfTI-2 is a subclass
+            raise SlideFormatError(
+                f"{self.path}: it is {type(image).__name__} to nibabel, where .nii or .nii.gz was "
+                "expected; convert it, or write a loader of your own"
+            )
+        shape = tuple(int(side) for side in image.shape)
         channels = shape[3] if len(shape) == 4 else 1
         if len(shape) not in (3, 4) or channels != self._pixel.channels:
             raise SlideFormatError(
-                f"{self.path}: it has the shape {tuple(shape)}, where (x, y, z) and, as a fourth "
+                f"{self.path}: it has the shape {shape}, where (x, y, z) and, as a fourth "
                 f"axis, {self._pixel.channels} channels were expected; give NiftiLoader a "
                 "PixelFormat with its channels"
             )
+        if not all(1 <= side <= MOST_PIXELS_A_SIDE for side in shape):
+            raise SlideFormatError(
+                f"{self.path}: its header claims the shape {shape}; an axis has 1 to "
+                f"{MOST_PIXELS_A_SIDE:,} voxels"
+            )
         stored, scaled = image.get_data_dtype(), (image.dataobj.slope, image.dataobj.inter)
+        if stored.kind not in "iuf":
+            raise SlideFormatError(
+                f"{self.path}: its voxels are {stored}; integers or real numbers were expected: "
+                "write the parts that you need as channels, the fourth axis"
+            )
         if self._pixel.dtype == "float32":
             return
         if scaled != (1.0, 0.0) or not np.can_cast(stored, self._pixel.dtype):
@@ -121,12 +142,26 @@ class NiftiSlice:
         """Nothing: the volume is closed."""
 
 
-def _check_length(path: Path, voxels: Any) -> None:
+def _unpacked(path: Path, image: Any) -> Any:
+    """The image, of a file in memory; raises what gzip does for data that fails its checksum."""
+    wanted = _length(image.dataobj)
+    with gzip.open(path) as file:
+        data = file.read(wanted)
+        while file.read(2**20):  # the checksum stands at the end
+            pass
+    _check_length(image.dataobj, len(data))
+    return type(image).from_stream(io.BytesIO(data))
+
+
+def _length(voxels: Any) -> int:
+    """How many bytes a file must have, by its header."""
+    return int(voxels.offset + math.prod(voxels.shape) * voxels.dtype.itemsize)
+
+
+def _check_length(voxels: Any, found: int) -> None:
     """Raise `ValueError` for a file that ends too early; else only its last slices would tell."""
-    wanted = voxels.offset + math.prod(voxels.shape) * voxels.dtype.itemsize
-    found = path.stat().st_size
-    if found < wanted:
-        raise ValueError(f"it ends after {found:,} bytes; by its header it has {wanted:,}")
+    if found < _length(voxels):
+        raise ValueError(f"it ends after {found:,} bytes; by its header it has {_length(voxels):,}")
 
 
 def _nibabel() -> Any:

@@ -59,6 +59,8 @@ class ChunkReader:
                 f"{job.path}: it has no slices, and crop_depth={self.depth.crop} was asked for; "
                 "crop_depth is for loaders that open volumes, as NiftiLoader"
             )
+        if slide.depth < 1:
+            raise SlideFormatError(f"{job.path}: it says it has {slide.depth} slices")
         key = (self.placer.seed, job.candidate, job.visit)
         slab = self.depth.place(slide.depth, *key)
         starts = self.depth.crops(slab, *key, len(crops))

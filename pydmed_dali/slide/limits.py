@@ -18,11 +18,23 @@ MOST_PIXELS_A_TILE = 2**26
 where there is not so much. Scanners write tiles of a few hundred pixels a side, or wide strips.
 """
 
+LEAST_MPP, MOST_MPP = 1e-4, 1e5
+"""Micrometres per pixel, from a tenth of a nanometre to ten centimetres: electron microscopes and
+whole-body scanners lie far within."""
+
+
+def believable_mpp(x: float | None, y: float | None) -> tuple[float, float] | None:
+    """(x, y) if both can be micrometres per pixel, else None: then the file does not tell."""
+    if x is None or y is None:
+        return None
+    return (x, y) if all(LEAST_MPP <= each <= MOST_MPP for each in (x, y)) else None
+
 
 def check_claims(
     level_dimensions: Sequence[Size],
     level_downsamples: Sequence[float],
     tile_sizes: Sequence[Size | None],
+    mpp: tuple[float, float] | None,
 ) -> None:
     """Raise `SlideFormatError` for sizes beyond what is sane; see `SlideFacts` for the arguments.
 
@@ -48,3 +60,8 @@ def check_claims(
                 f"level {level} claims tiles of {tile} pixels; a tile has 1 to "
                 f"{MOST_PIXELS_A_TILE:,} pixels"
             )
+    if mpp is not None and believable_mpp(*mpp) is None:
+        raise SlideFormatError(
+            f"it claims {mpp[0]} x {mpp[1]} micrometres per pixel; these are {LEAST_MPP:g} to "
+            f"{MOST_MPP:,.0f}, or None where the file does not tell"
+        )

@@ -15,6 +15,7 @@ import openslide
 from pydmed_dali.errors import SlideFormatError, SlideReadError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.slide.file_identity import check_regular_file
+from pydmed_dali.slide.limits import believable_mpp
 from pydmed_dali.slide.protocol import WHITE, Pixels, SlideFacts
 
 _ROWS = 1024  # rows read at once: OpenSlide hands out RGBA, a third more than the slot holds
@@ -145,7 +146,7 @@ def _tile(properties: Any, level: int) -> Size | None:
 def _mpp(properties: Any) -> tuple[float, float] | None:
     x = _number(properties, openslide.PROPERTY_NAME_MPP_X)
     y = _number(properties, openslide.PROPERTY_NAME_MPP_Y)
-    return (x, y) if x and y else None
+    return believable_mpp(x, y)
 
 
 def _number(properties: Any, name: str) -> float | None:

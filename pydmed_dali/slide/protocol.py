@@ -22,7 +22,7 @@ WHITE = (255, 255, 255)
 class SlideFacts:
     """What a plan needs to know of one slide: small, picklable, read from the file once.
 
-    Raises `SlideFormatError` for sizes that no slide has: see `slide/limits.py`.
+    Raises `SlideFormatError` for sizes and resolutions that no slide has: see `slide/limits.py`.
     """
 
     level_dimensions: tuple[Size, ...]
@@ -48,7 +48,7 @@ class SlideFacts:
     begins, so that a chunk of them must be read in one piece."""
 
     def __post_init__(self) -> None:
-        check_claims(self.level_dimensions, self.level_downsamples, self.tile_sizes)
+        check_claims(self.level_dimensions, self.level_downsamples, self.tile_sizes, self.mpp)
 
     @property
     def dimensions(self) -> Size:

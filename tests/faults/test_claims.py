@@ -15,7 +15,12 @@ import pytest
 from pydmed_dali import BigChunkSource, Dataset, Size
 from pydmed_dali.errors import SlideFormatError
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
-from pydmed_dali.slide.limits import MOST_LEVELS, MOST_PIXELS_A_SIDE, check_claims
+from pydmed_dali.slide.limits import (
+    MOST_LEVELS,
+    MOST_PIXELS_A_SIDE,
+    believable_mpp,
+    check_claims,
+)
 from tests.faults import tiff_writer as tiff
 from tests.faults.memory import memory
 from tests.faults.tiff_writer import Tag, Tags, long, short, tiff_bytes
@@ -192,9 +197,19 @@ def test_each_limit(
     words: str,
 ) -> None:
     with pytest.raises(SlideFormatError, match=words):
-        check_claims(sizes, downsamples, tiles)
+        check_claims(sizes, downsamples, tiles, None)
 
 
 def test_the_largest_that_is_allowed() -> None:
     side = Size(MOST_PIXELS_A_SIDE, MOST_PIXELS_A_SIDE)
-    check_claims((side,) * MOST_LEVELS, (1.0,), (Size(8192, 8192), Size(2**21, 32), None))
+    check_claims(
+        (side,) * MOST_LEVELS, (1.0,), (Size(8192, 8192), Size(2**21, 32), None), (1e-4, 1e5)
+    )
+
+
+@pytest.mark.parametrize("mpp", [float("nan"), 0.0, -0.25, 1e300, float("inf"), 1e-300])
+def test_a_resolution_that_nothing_has(mpp: float) -> None:
+    with pytest.raises(SlideFormatError, match=r"it claims .* micrometres per pixel"):
+        check_claims((GOOD,), (1.0,), (None,), (0.5, mpp))
+    assert believable_mpp(mpp, 0.5) is None and believable_mpp(None, 0.5) is None
+    assert believable_mpp(0.25, 0.5) == (0.25, 0.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,10 @@ from pydmed_dali import (
 )
 from pydmed_dali.dali.residency import RINGS
 from pydmed_dali.errors import OptionError, PydmedError, SlideReadError, StateError
+from pydmed_dali.loader.nifti_volume import NiftiVolume
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.pipelines.volumes import volumes
+from pydmed_dali.slide.protocol import Slide
 from tests.staged_host import staged_host_ring
 
 nibabel: Any = typed_nibabel  # only some of it has annotations
@@ -204,6 +208,109 @@ def test_a_damaged_volume_is_skipped_and_reported(coded: Dataset, tmp_path: Path
         report = source.report()
     assert "nibabel cannot open it" in report.slides_skipped[bad]
     assert "by its header it has 424,668" in report.slides_skipped[short]
+
+
+DIM, PIXDIM = 40, 76
+"""Where a header of NIfTI-1 has its sizes, 8 int16, and its spacing, 8 float32."""
+
+
+def patched(path: Path, at: int, value: Any) -> bytes:
+    """The file with the third number of what begins at byte `at`, that of y, written anew."""
+    data, value = bytearray(path.read_bytes()), np.asarray(value)
+    begin = at + 2 * value.itemsize
+    data[begin : begin + value.itemsize] = value.tobytes()
+    return bytes(data)
+
+
+@pytest.mark.parametrize("spacing", [np.nan, np.inf, 1e30, 1e-30])
+def test_a_spacing_that_nothing_has_is_as_none(tmp_path: Path, spacing: float) -> None:
+    path = write(tmp_path / "a.nii", codes(SHAPES[0]))
+    path.write_bytes(patched(path, PIXDIM, np.float32(spacing)))
+    got = take(dataset_of(path), 2, NiftiLoader(CODES))
+    assert not got["info"][:, Info.MPP_PM].any()
+    x, y, z = (int(got["info"][0, c]) for c in (Info.X, Info.Y, Info.Z))
+    assert got["image"][0, 0, 0, 0, 0] == codes(SHAPES[0])[x, y, z]
+
+
+def skipped_because(coded: Dataset, bad: Path, loader: NiftiLoader) -> str:
+    """Train on a bad file and good ones: the reason for which it was left out."""
+    with BigChunkSource(
+        dataset_of(bad, *(record.path for record in coded.slides)), loader=loader, **OPTIONS
+    ) as source:
+        for batch in SmallChunkIterator(basic(source), NAMES, batches_per_epoch=6):
+            assert bad not in {crop.record.path for crop in source.describe(batch["info"])}
+        return source.report().slides_skipped[bad]
+
+
+@pytest.mark.parametrize("side", [0, -1, -300])
+def test_a_header_that_claims_no_voxels_is_refused(
+    coded: Dataset, tmp_path: Path, side: int
+) -> None:
+    bad = tmp_path / "bad.nii"
+    bad.write_bytes(patched(coded.slides[0].path, DIM, np.int16(side)))
+    assert f"61, {side}, 37" in skipped_because(coded, bad, NiftiLoader(CODES))
+
+
+@pytest.mark.parametrize("kind", ["complex64", [("R", "u1"), ("G", "u1"), ("B", "u1")]])
+def test_voxels_that_are_no_real_numbers_are_refused(
+    coded: Dataset, tmp_path: Path, kind: Any
+) -> None:
+    bad = write(tmp_path / "bad.nii", np.ones((40, 40, 30), kind))
+    assert "integers or real numbers" in skipped_because(coded, bad, NiftiLoader())
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda packed: packed[:-8] + bytes(8), "CRC"),
+        (lambda packed: packed[: len(packed) // 2], "ended before the end-of-stream"),
+        (lambda packed: gzip.compress(gzip.decompress(packed)[:-1]), "by its header it has"),
+    ],
+)
+def test_a_compressed_volume_is_checked_to_its_end(
+    coded: Dataset, tmp_path: Path, damage: Callable[[bytes], bytes], words: str
+) -> None:
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(damage(coded.slides[1].path.read_bytes()))
+    assert words in skipped_because(coded, bad, NiftiLoader(CODES))
+
+
+class EmptyVolumes(NiftiLoader):
+    """Says of one volume that it has no slices."""
+
+    def open_slide(self, path: Path) -> Slide:
+        slide = super().open_slide(path)
+        if path.name == "empty.nii":
+            assert isinstance(slide, NiftiVolume)
+            slide.depth = 0
+        return slide
+
+
+def test_a_volume_of_an_own_loader_without_slices_is_refused(tmp_path: Path) -> None:
+    bad = write(tmp_path / "empty.nii", codes((40, 40, 30)))
+    with pytest.raises(PydmedError, match="it says it has 0 slices"):
+        take(dataset_of(bad), 1, EmptyVolumes(CODES))
+
+
+def test_other_formats_that_nibabel_knows_are_refused(coded: Dataset, tmp_path: Path) -> None:
+    image = nibabel.Nifti1Pair(codes((40, 40, 30)), np.eye(4))
+    nibabel.save(image, tmp_path / "pair.hdr")
+    reason = skipped_because(coded, tmp_path / "pair.hdr", NiftiLoader(CODES))
+    assert "it is Nifti1Pair to nibabel, where .nii or .nii.gz" in reason
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_nifti_2_and_either_order_of_bytes(tmp_path: Path, name: str, order: str) -> None:
+    voxels = codes(SHAPES[0])
+    image = nibabel.Nifti2Image(voxels.astype(f"{order}i4"), np.eye(4))
+    image = nibabel.Nifti2Image(voxels, np.eye(4), image.header.as_byteswapped(order))
+    nibabel.save(image, tmp_path / name)
+    got = take(dataset_of(tmp_path / name), 2, NiftiLoader(CODES))
+    for crop, row in zip(got["image"], got["info"], strict=True):
+        x, y, z = (int(row[c]) for c in (Info.X, Info.Y, Info.Z))
+        wanted = voxels[x : x + 20, y : y + 18, z : z + 12].transpose(2, 1, 0)[..., None]
+        np.testing.assert_array_equal(crop, wanted)
 
 
 def test_describe_tells_the_slices(coded: Dataset) -> None:
