@@ -313,6 +313,7 @@ def infer(
     column: Annotated[
         int | None, typer.Option(min=0, help="Draw this number of each tile over the slide.")
     ] = None,
+    file_format: Annotated[str, typer.Option("--format", help="h5 or zarr.")] = "h5",
     batch_size: Annotated[int, typer.Option(min=1, help="Tiles in a batch.")] = 256,
     chunk_size: Annotated[int, typer.Option(min=1, help="Side of a BigChunk, in pixels.")] = 4096,
     num_workers: Annotated[int | None, typer.Option(min=0, help="Processes that read.")] = None,
@@ -321,8 +322,9 @@ def infer(
 ) -> None:
     """Run a model over every tile of every slide; called again, it goes on where it ended.
 
-    Writes an .h5 file for each slide (features and coords, as CLAM names them). Started by
-    torchrun, processes share the slides out. The exit code is 1 if nothing could be read.
+    Writes an .h5 file, or a Zarr group, for each slide: features and coords, in CLAM's names.
+
+    Started by torchrun, processes share the slides out. The exit code is 1 if nothing can be read.
     """
     from importlib.util import find_spec
 
@@ -345,6 +347,7 @@ def infer(
         mpp=mpp,
         min_tissue=min_tissue,
         annotations=annotations,
+        file_format=file_format,
         batch_size=batch_size,
         chunk_size=chunk_size,
         num_workers=num_workers,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
+import psutil
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -18,6 +20,8 @@ from pydmed_dali.infer.heatmap import heatmap
 from pydmed_dali.infer.models import load_model
 from pydmed_dali.infer.predict import predict
 from pydmed_dali.infer.running import Predicted
+
+_SECONDS_A_LINE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,33 +59,42 @@ def run_infer(
     """Run a named model over a folder of slides, or one slide; `options` as for `predict`.
 
     With a `column`, each finished slide gets a heatmap of it, beside its results. Progress goes to
-    the console; None shows none.
+    the console, None shows none: slides that are finished, tiles, and how busy the GPU, or the
+    processor, was since the line before.
     """
     dataset = dataset_of(slides)
     device = choose_device(options.pop("device"))
     network = load_model(model, "cuda" if device == "gpu" else "cpu")
-    begun, tiles = time.monotonic(), 0
+    begun = time.monotonic()
+    tiles, slides_done, shown = 0, 0, 0.0
     pictures: list[Path] = []
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("slides, {task.fields[rate]:,.0f} tiles/s"),
+        TextColumn("tiles, {task.fields[busy]}"),
         TimeRemainingColumn(),
         console=console,
         disable=console is None,
     ) as progress:
-        task = progress.add_task("", total=len(dataset.slides), rate=0.0)
+        task = progress.add_task("looking at the slides", total=None, busy="")
+
+        def seen(done: int, total: int) -> None:
+            nonlocal tiles, shown
+            tiles, now = done, time.monotonic()
+            if now - shown < _SECONDS_A_LINE and done < total:
+                return
+            shown = now
+            rate = f"{done / (now - begun):,.0f}/s, {_busy(device)}"
+            words = f"{slides_done} of {len(dataset.slides)} slides"
+            progress.update(task, completed=done, total=total, description=words, busy=rate)
 
         def note(slide: Path, file: Path) -> None:
-            nonlocal tiles
-            with h5py.File(file) as opened:
-                tiles += len(opened["coords"])
+            nonlocal slides_done
+            slides_done += 1
             if column is not None:
                 pictures.append(file.with_suffix(".png"))
                 heatmap(slide, file, pictures[-1], column)
-            rate = tiles / (time.monotonic() - begun)
-            progress.update(task, advance=1, description=slide.name, rate=rate)
 
         done = predict(
             dataset,
@@ -90,10 +103,19 @@ def run_infer(
             model_name=model,
             classes=list(classes) or None,
             on_slide=note,
+            progress=seen,
             device=device,
             **options,
         )
     return Inferred(done, tiles, time.monotonic() - begun, tuple(pictures))
+
+
+def _busy(device: str) -> str:
+    """How busy the GPU is, where torch can tell, or else the processor since it was asked last."""
+    if device == "gpu":
+        with suppress(ModuleNotFoundError, RuntimeError):  # torch asks NVML, by nvidia-ml-py
+            return f"GPU {torch.cuda.utilization()}%"
+    return f"CPU {psutil.cpu_percent():.0f}%"
 
 
 def show_infer(console: Console, found: Inferred) -> None:

@@ -6,7 +6,11 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pydmed_dali.dali.bond import Bond
 from pydmed_dali.dali.bound import BoundSource, usual_workers
@@ -54,6 +58,8 @@ class TileSource(BoundSource):
         masks: masks of your own, for `min_tissue`; as for `BigChunkSource`.
         annotations, classes: only tiles whose centre lies in one of these classes, by default any
             that is drawn; files as for `BigChunkSource`.
+        done: tiles that need not come again, by their slide's path: (n, 2), `Info.X` and `Info.Y`
+            as an earlier run showed them. Where nothing of a slide would be left, it comes whole.
         chunk_size: side of a BigChunk in pixels, or a `Size`: what is read from disk at once.
         num_workers: loader processes; as for `BigChunkSource`. Decides nothing of what comes.
         cache_dir: as for `BigChunkSource`.
@@ -81,6 +87,7 @@ class TileSource(BoundSource):
         masks: Masks | None = None,
         annotations: Beside | None = None,
         classes: Sequence[str] | None = None,
+        done: Mapping[Path, NDArray[np.int64]] | None = None,
         chunk_size: int | Size = 4096,
         num_workers: int | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
@@ -118,6 +125,8 @@ class TileSource(BoundSource):
         )
         self._downsamples: dict[int, tuple[float, float]] = {}
         self._grids, skipped = self._survey(plan, loader, Cache(folder))
+        self._done: dict[int, NDArray[np.bool_]] = {}
+        self._leave_out(done or {})
         patients = [p for p, patient in enumerate(dataset.patients) for _ in patient.records]
         sampler = TileSampler(patients, self._grids)
         most = int(sampler.tiles.max())
@@ -135,7 +144,7 @@ class TileSource(BoundSource):
 
     @property
     def tiles_per_slide(self) -> dict[int, int]:
-        """How many tiles each slide of the run has, by its position in `Dataset.slides`."""
+        """How many tiles of each slide come, by its position in `Dataset.slides`."""
         return {slide: grid.count for slide, grid in self._grids.items()}
 
     @property
@@ -153,6 +162,24 @@ class TileSource(BoundSource):
     def grid_shapes(self) -> dict[int, tuple[int, int]]:
         """Rows and columns of each slide's grid, wanted or not, by position in `Dataset.slides`."""
         return {slide: grid.shape for slide, grid in self._grids.items()}
+
+    def is_done(self, slide: int, corners: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(n,): whether each tile with these corners is one that does not come, as it is `done`."""
+        found = np.zeros(len(corners), np.bool_)
+        done = self._done.get(slide)
+        if done is not None:
+            places = self.grid_places(slide, corners)
+            inside = ((places >= 0) & (places < done.shape)).all(axis=1)
+            found[inside] = done[tuple(places[inside].T)]
+        return found
+
+    def grid_places(self, slide: int, corners: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n, 2), row and column in the slide's grid, of tiles with these corners.
+
+        `corners` is (n, 2), (x, y) in level-0 pixels, as `Info.X` and `Info.Y` tell them.
+        """
+        found: NDArray[np.int64] = np.rint(corners / self.level0_strides[slide]).astype(np.int64)
+        return found[:, ::-1]
 
     @property
     def batches_per_epoch(self) -> int:
@@ -177,6 +204,22 @@ class TileSource(BoundSource):
     def load_state_dict(self, state: Mapping[str, Any]) -> NoReturn:
         """Raises `StateError`, as `state_after`."""
         self.state_after(0)
+
+    def _leave_out(self, done: Mapping[Path, NDArray[np.int64]]) -> None:
+        """Take what is done out of the grids."""
+        for slide, grid in self._grids.items():
+            corners = done.get(self.dataset.slides[slide].path)
+            if corners is None:
+                continue
+            places = self.grid_places(slide, corners)
+            inside = ((places >= 0) & (places < grid.shape)).all(axis=1)
+            found = np.zeros(grid.shape, np.bool_)
+            found[tuple(places[inside].T)] = True
+            found &= grid.wanted
+            left = grid.wanted & ~found
+            if left.any():
+                self._done[slide] = found
+                self._grids[slide] = replace(grid, bits=np.packbits(left))
 
     def _survey(
         self, plan: TilesPlan, loader: BigChunkLoader, cache: Cache

@@ -1,6 +1,8 @@
-"""A model over every tile of every slide. Needs the extra `infer` (h5py)."""
+"""A model over every tile of every slide. Needs the extra `infer` (h5py), for Zarr `zarr`."""
 
 from pydmed_dali.infer.contours import contours as contours
+from pydmed_dali.infer.feature_file import FeatureFile as FeatureFile
+from pydmed_dali.infer.feature_file import read_features as read_features
 from pydmed_dali.infer.heatmap import Dense as Dense
 from pydmed_dali.infer.heatmap import dense as dense
 from pydmed_dali.infer.heatmap import heatmap as heatmap

@@ -16,7 +16,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlideFeatures:
-    """All tiles of one slide, in the order in which they came."""
+    """Tiles of one slide."""
 
     slide: int
     """Position in `Dataset.slides`."""
@@ -25,25 +25,45 @@ class SlideFeatures:
     rows: Rows
     """(n_tiles, columns of `Info`)."""
 
+    @classmethod
+    def joined(cls, parts: list[SlideFeatures]) -> SlideFeatures:
+        """All tiles of some parts, in their order."""
+        return cls(
+            parts[0].slide,
+            np.concatenate([part.features for part in parts]),
+            np.concatenate([part.rows for part in parts]),
+        )
+
 
 class Collector:
     """Keeps the tiles of slides that are not complete yet; of slides in order, that is one."""
 
-    def __init__(self, tiles_per_slide: Mapping[int, int]) -> None:
+    def __init__(
+        self, tiles_per_slide: Mapping[int, int], begun: Mapping[int, SlideFeatures]
+    ) -> None:
+        """`begun` has tiles of an earlier run, beside those that come."""
         self._wanted = dict(tiles_per_slide)
-        self._parts: dict[int, list[tuple[Features, Rows]]] = {}
+        self._parts = {slide: [part] for slide, part in begun.items()}
+        self._unsaved: dict[int, list[SlideFeatures]] = {}
 
     def add(self, features: Features, rows: Rows) -> Iterator[SlideFeatures]:
-        """Take a batch, (n, K) and its `info`; the slides that it completes."""
+        """Take a batch, (n, K) and its `info`; the slides that it completes, tiles row by row."""
         slides = rows[:, Info.SLIDE]
         for slide in np.unique(slides).tolist():
             of_slide = slides == slide
-            self._parts.setdefault(slide, []).append((features[of_slide], rows[of_slide]))
+            part = SlideFeatures(slide, features[of_slide], rows[of_slide])
+            self._parts.setdefault(slide, []).append(part)
             self._wanted[slide] -= int(of_slide.sum())
-            if not self._wanted[slide]:
-                parts = self._parts.pop(slide)
-                yield SlideFeatures(
-                    slide,
-                    np.concatenate([part for part, _ in parts]),
-                    np.concatenate([part for _, part in parts]),
-                )
+            if self._wanted[slide]:
+                self._unsaved.setdefault(slide, []).append(part)
+                continue
+            self._unsaved.pop(slide, None)
+            whole = SlideFeatures.joined(self._parts.pop(slide))
+            order = np.lexsort((whole.rows[:, Info.X], whole.rows[:, Info.Y]))
+            yield SlideFeatures(slide, whole.features[order], whole.rows[order])
+
+    def unsaved(self) -> list[SlideFeatures]:
+        """What came since the last call, of slides that are not complete."""
+        found = [SlideFeatures.joined(parts) for parts in self._unsaved.values()]
+        self._unsaved = {}
+        return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from pydmed_dali.errors import OptionError, ResultError
+from pydmed_dali.infer.under_way import UnderWay
 from pydmed_dali.wording import some
 
 _RUN = "run.json"
@@ -58,6 +60,10 @@ class ResultFolder:
             ) from error
         return target
 
+    def under_way(self, slide: Path) -> UnderWay:
+        """Where tiles of a slide that is not finished are kept."""
+        return UnderWay(self._folder / f".{slide.stem}{self._suffix}.tiles", slide)
+
     def has(self, slide: Path) -> bool:
         """Whether a slide is finished."""
         return self.file(slide).exists()
@@ -101,13 +107,14 @@ class ResultFolder:
 
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` make a file, which is at `target` only when it is complete."""
+    """Have `write` make a file or a folder, which is at `target` only when it is complete."""
     # Of a name of its own: several ranks, on several machines, write `run.json`.
     part = target.with_name(f".{target.name}.{uuid4().hex}.part")
     try:
         write(part)
         os.replace(part, target)
     except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
         with suppress(OSError):
             part.unlink()
         raise

@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
+from pydmed_dali.infer.feature_file import read_features
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.protocol import Pixels
@@ -45,12 +45,11 @@ class Dense:
 
 def dense(file: str | os.PathLike[str]) -> Dense:
     """The features of a file that `predict` wrote, as an array; overlapping tiles are averaged."""
-    with h5py.File(file) as opened:
-        features, coords = opened["features"][()], opened["coords"][()]
-        attributes = dict(opened["coords"].attrs)
-    step = np.asarray(attributes["stride_level0"], np.float64)
-    tile = np.broadcast_to(attributes["patch_size_level0"], 2)
-    places = np.rint(coords / step).astype(np.int64)
+    read = read_features(file)
+    features = read.features
+    step = np.asarray(read.attributes["stride_level0"], np.float64)
+    tile = np.broadcast_to(read.attributes["patch_size_level0"], 2)
+    places = np.rint(read.coords / step).astype(np.int64)
     across, down = (math.ceil(side / each - 0.01) for side, each in zip(tile, step, strict=True))
     columns, rows = int(places[:, 0].max()) + across, int(places[:, 1].max()) + down
     sums = np.zeros((rows, columns, features.shape[1]))

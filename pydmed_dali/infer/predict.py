@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pydmed_dali.dali.info import to_numpy
+from pydmed_dali.dali.info import Info, to_numpy
 from pydmed_dali.dali.iterator import SmallChunkIterator
 from pydmed_dali.dali.tile_source import TileSource
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.geometry import Size
 from pydmed_dali.infer.asking import Model, ask, finite, unfit
-from pydmed_dali.infer.collector import Collector, Features, Rows
-from pydmed_dali.infer.feature_file import to_hdf5
-from pydmed_dali.infer.folder import ResultFolder
-from pydmed_dali.infer.running import Note, Predicted, run_slides
+from pydmed_dali.infer.collector import Collector, Features, Rows, SlideFeatures
+from pydmed_dali.infer.feature_file import FeatureFile, content_of, writer
+from pydmed_dali.infer.running import Note, Pass, Predicted, Progress, run_slides
 from pydmed_dali.pipelines.basic import basic
 
 _VERSION = 1
+_SAVE_SECONDS = 10.0  # of work that may have to be done again
 
 
 def predict(
@@ -36,17 +38,21 @@ def predict(
     rank: int | None = None,
     world_size: int | None = None,
     on_slide: Note | None = None,
+    progress: Progress | None = None,
+    file_format: str = "h5",
     **options: Any,
 ) -> Predicted:
     """Run `model` over every tile of every slide, and write `folder/NAME.h5` for slide `NAME.*`.
 
     A file has `features`, (n_tiles, K) float32, and `coords`, (n_tiles, 2) int64: (x, y) of each
-    tile's upper left corner, in level-0 pixels. The attributes of `coords` are `patch_size`, in the
-    pixels that the model saw, `patch_size_level0`, `patch_level`, the level that was read, and
-    `mpp`, micrometres per pixel that the model saw, where it is known. A file is there only when
-    its slide is complete. `folder/run.json` tells what the results follow from.
+    tile's upper left corner, in level-0 pixels, row by row. The attributes of `coords` are
+    `patch_size`, in the pixels that the model saw, `patch_size_level0`, `patch_level`, the level
+    that was read, and `mpp`, micrometres per pixel that the model saw, where it is known.
+    `read_features` reads it. A file is there only when its slide is complete. `folder/run.json`
+    tells what the results follow from.
 
-    Called again after whatever ended it, it goes on with the slides that have no file yet. Called
+    Called again after whatever ended it, it goes on with the tiles that are missing: of a slide
+    under way, what the model said is kept in `folder`, at most the last 10 s of it excepted. Called
     by several ranks, on the same dataset and folder, each does its share of the slides, by the size
     of their files; they need not wait for each other, and all files together are those of one call.
 
@@ -64,39 +70,71 @@ def predict(
         rank, world_size: this process and how many there are; by default those of torch.distributed
             where it is initialised, else those that torchrun tells, else one.
         on_slide: called with a slide's path and that of its file, once it is written.
+        progress: called as `progress(done, total)` after each batch: tiles of this call.
+        file_format: `h5`, or `zarr` for Zarr groups, `folder/NAME.zarr`, of the same arrays and
+            attributes (extra `zarr`).
 
     Raises `OptionError` where the folder holds another run's results, `OwnCodeError` where the
     model raises or returns what it must not, with the slides of the batch, `ResultError` where a
     file cannot be written, and `NoTilesError` where there is no result at all.
     """
+    write = writer(file_format)
     return run_slides(
         dataset,
         folder,
-        ".h5",
+        f".{file_format}",
         {"version": _VERSION, "model_name": model_name},
-        lambda source, results, note: _run(source, model, results, note),
+        lambda these: _run(these, model, write),
         on_error=on_error,
         rank=rank,
         world_size=world_size,
         on_slide=on_slide,
+        progress=progress,
         tile_size=tile_size,
         stride=stride,
         **options,
     )
 
 
-def _run(source: TileSource, model: Model, results: ResultFolder, note: Note) -> None:
+def _run(these: Pass, model: Model, write: Callable[[FeatureFile, Path], object]) -> None:
     """Write every slide of the source, and tell of each."""
-    collector = Collector(source.tiles_per_slide)
-    width: int | None = None
-    for batch in SmallChunkIterator(basic(source), ["image", "label", "info"]):
-        rows = to_numpy(batch["info"])
-        features = _features(model, batch["image"], rows, source, width)
-        width = features.shape[1]
-        for found in collector.add(features, rows):
-            path = source.dataset.slides[found.slide].path
-            content = to_hdf5(found, source.level0_strides[found.slide])
-            note(path, results.write(path, partial(Path.write_bytes, data=content)))
+    source = these.source
+    begun = _still_wanted(these)
+    collector = Collector(source.tiles_per_slide, begun)
+    width = next((part.features.shape[1] for part in begun.values()), None)
+    saved = time.monotonic()
+    try:
+        for batch in SmallChunkIterator(basic(source), ["image", "label", "info"]):
+            rows = to_numpy(batch["info"])
+            features = _features(model, batch["image"], rows, source, width)
+            width = features.shape[1]
+            these.seen(len(rows))
+            for found in collector.add(features, rows):
+                path = source.dataset.slides[found.slide].path
+                content = content_of(found, source.level0_strides[found.slide])
+                these.note(path, these.results.write(path, partial(write, content)))
+                these.results.under_way(path).remove()
+            if time.monotonic() - saved >= _SAVE_SECONDS:
+                _save(collector, these)
+                saved = time.monotonic()
+    finally:
+        _save(collector, these)
+
+
+def _still_wanted(these: Pass) -> dict[int, SlideFeatures]:
+    """What an earlier call kept, of tiles that this one leaves out as done."""
+    found = {}
+    for slide, part in these.begun.items():
+        kept = these.source.is_done(slide, part.rows[:, [Info.X, Info.Y]])
+        if kept.any():
+            found[slide] = SlideFeatures(slide, part.features[kept], part.rows[kept])
+    return found
+
+
+def _save(collector: Collector, these: Pass) -> None:
+    """Keep what came of slides that are not finished."""
+    for part in collector.unsaved():
+        these.results.under_way(these.source.dataset.slides[part.slide].path).append(part)
 
 
 def _features(

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydmed_dali.dali.info import Info
 from pydmed_dali.dali.ranks import choose_rank
 from pydmed_dali.dali.tile_source import TileSource
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import NoTilesError, OptionError, SlideError, SlideReadError
 from pydmed_dali.geometry import Size
+from pydmed_dali.infer.collector import SlideFeatures
 from pydmed_dali.infer.folder import ResultFolder
 from pydmed_dali.loader.own_annotations import AnnotationPlan, plan_annotations
 from pydmed_dali.plan.tile_window import share_slides
@@ -25,6 +27,25 @@ logger = logging.getLogger("pydmed_dali.infer")
 
 Note = Callable[[Path, Path], object]
 """Called with a slide's path and that of its file, once it is written."""
+
+
+Progress = Callable[[int, int], object]
+"""Called with how many tiles the model has seen in this call, and how many there are for it."""
+
+Seen = Callable[[int], object]
+"""Called with how many tiles a batch had, once the model has seen them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What goes over the slides that are left, as far as it comes."""
+
+    source: TileSource
+    results: ResultFolder
+    begun: Mapping[int, SlideFeatures]
+    """What is there of slides that are not finished, by their position in the source's dataset."""
+    note: Note
+    seen: Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +66,13 @@ def run_slides(
     folder: str | os.PathLike[str],
     suffix: str,
     run: Mapping[str, Any],
-    write_all: Callable[[TileSource, ResultFolder, Note], object],
+    write_all: Callable[[Pass], object],
     *,
     on_error: str,
     rank: int | None,
     world_size: int | None,
     on_slide: Note | None,
+    progress: Progress | None,
     tile_size: int | Size,
     stride: int | Size | None,
     **options: Any,
@@ -73,8 +95,10 @@ def run_slides(
         [record.path for record in dataset.slides],
     )
     own = _share(dataset, *choose_rank(rank, world_size))
-    files = [results.file(path) for path in own]
-    kept = tuple(file for file in files if file.exists())
+    finished = [path for path in own if results.has(path)]
+    for path in finished:
+        results.under_way(path).remove()  # what ended a call may have come just before
+    kept = tuple(results.file(path) for path in finished)
     written: dict[Path, Path] = {}
     plan = plan_annotations(
         dataset,
@@ -89,16 +113,29 @@ def run_slides(
         if on_slide is not None:
             on_slide(path, file)
 
+    total = tiles = 0
+
+    def seen(count: int) -> None:
+        nonlocal tiles
+        tiles += count
+        if progress is not None:
+            progress(tiles, total)
+
     while left := _only(dataset, [p for p in own if p not in skipped and not results.has(p)]):
         if plan is not None:
             options |= _annotated(left, plan)
         try:
-            with TileSource(left, tile_size=tile, stride=step, **options) as source:
+            begun = _begun(left, results)
+            done = {
+                left.slides[n].path: part.rows[:, [Info.X, Info.Y]] for n, part in begun.items()
+            }
+            with TileSource(left, tile_size=tile, stride=step, done=done, **options) as source:
+                total = tiles + sum(source.tiles_per_slide.values())
                 found = source.report().slides_skipped
                 if found and on_error == "raise":
                     raise SlideReadError(next(iter(found.values())))
                 skipped |= found
-                write_all(source, results, note)
+                write_all(Pass(source, results, begun, note, seen))
         except NoTilesError as error:
             if on_error == "raise" or not (written or kept or skipped):
                 raise
@@ -111,6 +148,16 @@ def run_slides(
             logger.warning("%s; the slide is skipped", str(error))
             skipped[bad] = str(error)
     return Predicted(tuple(written[p] for p in own if p in written), kept, skipped)
+
+
+def _begun(dataset: Dataset, results: ResultFolder) -> dict[int, SlideFeatures]:
+    """What an earlier call kept of slides that it did not finish."""
+    found = {}
+    for slide, record in enumerate(dataset.slides):
+        part = results.under_way(record.path).load(slide)
+        if part is not None:
+            found[slide] = part
+    return found
 
 
 def _identity(tile: Size, stride: Size, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,7 @@ from pydmed_dali.geometry import Size
 from pydmed_dali.infer.asking import Model, ask, finite, unfit
 from pydmed_dali.infer.class_picture import NOTHING, Classes, write_classes
 from pydmed_dali.infer.collector import Features, Rows
-from pydmed_dali.infer.folder import ResultFolder
-from pydmed_dali.infer.running import Note, Predicted, run_slides
+from pydmed_dali.infer.running import Note, Pass, Predicted, Progress, run_slides
 from pydmed_dali.infer.stitch import WINDOWS, Stitcher, blending_weights
 from pydmed_dali.pipelines.basic import basic
 
@@ -39,6 +38,7 @@ def segment(
     rank: int | None = None,
     world_size: int | None = None,
     on_slide: Note | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Predicted:
     """Run `model` over every tile of every slide, and write `folder/NAME.tif` for slide `NAME.*`.
@@ -53,8 +53,9 @@ def segment(
             least 2 and at most 255, n a whole number: scores, of which the highest is taken.
         stride: a multiple of n; by default a tile, without overlap. Half a tile is usual.
         window: `hann` or `mean`: see `stitch.blending_weights`.
-        dataset, folder, model_name, tile_size, on_error, rank, world_size, on_slide, options: as
-            for `predict`, which also tells of resumption and errors.
+        dataset, folder, model_name, tile_size, on_error, rank, world_size, on_slide, progress,
+            options: as for `predict`, which also tells of errors. Called again, it goes on with
+            the slides that have no file: one under way is begun anew.
 
     Of a slide under way, scores lie in unnamed files in `folder`: 4 * (K + 1) bytes for each pixel
     of the picture. Its classes, a byte a pixel, are held in memory while they are written.
@@ -66,26 +67,21 @@ def segment(
         folder,
         ".tif",
         {"version": _VERSION, "model_name": model_name, "window": window},
-        lambda source, results, note: _run(source, model, window, Path(folder), results, note),
+        lambda these: _run(these, model, window, Path(folder)),
         on_error=on_error,
         rank=rank,
         world_size=world_size,
         on_slide=on_slide,
+        progress=progress,
         tile_size=tile_size,
         stride=stride,
         **options,
     )
 
 
-def _run(
-    source: TileSource,
-    model: Model,
-    window: str,
-    folder: Path,
-    results: ResultFolder,
-    note: Note,
-) -> None:
+def _run(these: Pass, model: Model, window: str, folder: Path) -> None:
     """Write every slide of the source, and tell of each. Slides come one after the other."""
+    source = these.source
     left, under_way, present = dict(source.tiles_per_slide), None, -1
     shape: tuple[int, ...] | None = None
     try:
@@ -93,6 +89,7 @@ def _run(
             rows = to_numpy(batch["info"])
             scores = _scores(model, batch["image"], rows, source, shape)
             shape = scores.shape[1:]
+            these.seen(len(rows))
             for slide in dict.fromkeys(rows[:, Info.SLIDE].tolist()):
                 if slide != present or under_way is None:
                     under_way, present = _Slide(source, slide, shape, window, folder), slide
@@ -109,7 +106,7 @@ def _run(
                     )
                     under_way.close()
                     under_way = None
-                    note(path, results.write(path, write))
+                    these.note(path, these.results.write(path, write))
     finally:
         if under_way is not None:
             under_way.close()
@@ -128,7 +125,8 @@ class _Slide:
     ) -> None:
         classes, height, width = shape
         self._step = source.options.crop.height // height
-        self._stride = source.level0_strides[slide]
+        self._source, self._slide = source, slide
+        stride = source.level0_strides[slide]
         self._pixels = Size(source.stride.width // self._step, source.stride.height // self._step)
         extent, (rows, columns) = source.extents[slide], source.grid_shapes[slide]
         self._wanted = Size(-(-extent.width // self._step), -(-extent.height // self._step))
@@ -139,15 +137,14 @@ class _Slide:
         self._stitcher = Stitcher(folder, whole, classes, weights)
         self.mpp: tuple[float, float] | None = None
         self.pixel = (
-            self._stride[0] / self._pixels.width,
-            self._stride[1] / self._pixels.height,
+            stride[0] / self._pixels.width,
+            stride[1] / self._pixels.height,
         )
 
     def add(self, scores: Features, rows: Rows) -> None:
         """Take some tiles, (n, K, height, width)."""
-        for tile, row in zip(scores, rows, strict=True):
-            column = round(int(row[Info.X]) / self._stride[0])
-            line = round(int(row[Info.Y]) / self._stride[1])
+        places = self._source.grid_places(self._slide, rows[:, [Info.X, Info.Y]]).tolist()
+        for tile, (line, column) in zip(scores, places, strict=True):
             self._stitcher.add(column * self._pixels.width, line * self._pixels.height, tile)
         if rows[0, Info.MPP_PM]:
             side = float(rows[0, Info.MPP_PM]) / 1e6 * self._step

@@ -120,6 +120,35 @@ def test_tiles_come_at_a_resolution_and_are_the_same_after_a_break(tmp_path: Pat
         assert len(np.unique(info[:, [Info.SLIDE, Info.X, Info.Y]], axis=0)) == 57
 
 
+@pytest.mark.parametrize("level", [0, 1])
+def test_tiles_that_are_done_do_not_come_again(tmp_path: Path, level: int) -> None:
+    dataset = make_slides(tmp_path, (*SIZES, TINY))
+    options: dict[str, Any] = {"tile_size": 64, "level": level, "num_workers": 0}
+
+    def run(chunk: int, done: dict[Path, Any]) -> tuple[dict[str, Any], TileSource]:
+        with TileSource(dataset, chunk_size=chunk, batch_size=8, done=done, **options) as source:
+            return sum_up(list(SmallChunkIterator(basic(source), NAMES))), source
+
+    def corners(batch: dict[str, Any]) -> Any:
+        return np.asarray(batch["info"])[:, [Info.SLIDE, Info.Y, Info.X]]
+
+    paths = [record.path for record in dataset.slides]
+    whole = corners(run(256, {})[0])
+    first = whole[:12]
+    nowhere = np.array([[-640, 0], [1 << 40, 64]])
+    done = {paths[0]: np.concatenate([first[:, [2, 1]], nowhere]), paths[2]: np.zeros((1, 2), int)}
+    batch, source = run(128, done)
+    rest = corners(batch)
+    # Of the third slide nothing would be left, so that it comes whole.
+    assert sorted(map(tuple, np.concatenate([first, rest]).tolist())) == sorted(
+        map(tuple, whole.tolist())
+    )
+    assert source.tiles_per_slide[0] == (whole[:, 0] == 0).sum() - 12
+    assert source.is_done(0, done[paths[0]]).tolist() == [True] * 12 + [False] * 2
+    assert not source.is_done(0, rest[rest[:, 0] == 0][:, [2, 1]]).any()
+    assert not source.is_done(2, done[paths[2]]).any()
+
+
 def test_copies_that_fill_a_batch_are_not_valid_in_dalis_own_output(tmp_path: Path) -> None:
     dataset = make_slides(tmp_path, [Size(200, 64)])
     with TileSource(dataset, tile_size=64, batch_size=8, num_workers=0, device="cpu") as source:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from pydmed_dali import Size
 from pydmed_dali.cli import app
+from pydmed_dali.cli_infer import run_infer
 from pydmed_dali.errors import OptionError
 from pydmed_dali.infer.models import load_model
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
@@ -114,3 +118,25 @@ def test_the_command_writes_results_and_pictures_and_goes_on(
     result = CliRunner().invoke(app, ["infer", str(slides), *options, "--stride", "50"])
     assert isinstance(result.exception, OptionError)
     assert "stride: there '100x100', here '50x50'" in str(result.exception)
+
+
+def test_the_bar_tells_slides_tiles_and_how_busy_the_processor_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    for name in ("a", "b"):
+        write_tissue_slide(slides / f"{name}.svs", Size(600, 500), tissue="gland", seed=1)
+    out = StringIO()
+    console = Console(file=out, force_terminal=True, width=120)
+    options: dict[str, Any] = {"tile_size": 100, "num_workers": 0, "file_format": "zarr"}
+    model = saved("function", tmp_path)
+    found = run_infer(
+        slides, model, tmp_path / "out", 0, (), console, device="cpu", batch_size=8, **options
+    )
+    assert [path.name for path in found.predicted.written] == ["a.zarr", "b.zarr"]
+    assert [path.name for path in found.pictures] == ["a.png", "b.png"]
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    assert "looking at the slides" in shown
+    assert re.search(r"of 2 slides ━+ 60/60 tiles, [\d,]+/s, CPU \d+%", shown), shown

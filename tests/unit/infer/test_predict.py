@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pydmed_dali.errors import NoTilesError, OptionError, OwnCodeError, ResultEr
 from pydmed_dali.geometry import Point, Region
 from pydmed_dali.infer import Predicted, predict
 from pydmed_dali.infer.collector import SlideFeatures
-from pydmed_dali.infer.feature_file import to_hdf5
+from pydmed_dali.infer.feature_file import content_of, writer
 from pydmed_dali.infer.folder import ResultFolder
 from pydmed_dali.loader.tissue import find_mask
 from pydmed_dali.plan.grid import tissue_shares
@@ -225,8 +226,8 @@ def test_a_file_that_cannot_be_completed_is_not_there(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
     rows = np.zeros((2, len(Info)), np.int64)
     rows[:, [Info.WIDTH, Info.HEIGHT]] = 48, 32
-    content = to_hdf5(SlideFeatures(0, np.zeros((2, 1), np.float32), rows), (64, 64))
-    file = results.write(Path("a.tif"), lambda path: path.write_bytes(content))
+    content = content_of(SlideFeatures(0, np.zeros((2, 1), np.float32), rows), (64, 64))
+    file = results.write(Path("a.tif"), partial(writer("h5"), content))
     found = contents(file)
     assert found["patch_size"].tolist() == [48, 32]
     assert "mpp" not in found, "the slide does not tell it"
