@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,17 +20,19 @@ from pydmed_dali.dali.engine import Engine
 from pydmed_dali.dali.options import Options
 from pydmed_dali.dali.work import tile_work
 from pydmed_dali.dataset import Dataset
-from pydmed_dali.errors import NoTilesError, OptionError, SlideError, StateError
+from pydmed_dali.errors import NoTilesError, OptionError, StateError
 from pydmed_dali.geometry import Size
 from pydmed_dali.loader.beside import Beside
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
+from pydmed_dali.loader.messages import Failed, SurveyPlan
 from pydmed_dali.loader.own_annotations import plan_annotations
 from pydmed_dali.loader.own_masks import Masks, plan_tissue
 from pydmed_dali.loader.survey import survey
+from pydmed_dali.loader.surveyor import wanted_tiles
 from pydmed_dali.loader.wanted import TilesPlan
 from pydmed_dali.plan.grid import SlideGrid
 from pydmed_dali.plan.tile_sampler import TileSampler
-from pydmed_dali.slide.cache import Cache, cache_folder
+from pydmed_dali.slide.cache import cache_folder
 
 logger = logging.getLogger("pydmed_dali.dali")
 
@@ -62,7 +65,7 @@ class TileSource(BoundSource):
             as an earlier run showed them. Where nothing of a slide would be left, it comes whole.
         chunk_size: side of a BigChunk in pixels, or a `Size`: what is read from disk at once.
         num_workers: loader processes; as for `BigChunkSource`. Decides nothing of what comes.
-        cache_dir: as for `BigChunkSource`.
+        cache_dir, read_timeout: as for `BigChunkSource`.
         device: `cpu`, `gpu`, or `auto` for the GPU where there is one.
         loader: as for `BigChunkSource`; its `place_chunk` and `place_crops` are not asked.
 
@@ -90,6 +93,7 @@ class TileSource(BoundSource):
         done: Mapping[Path, NDArray[np.int64]] | None = None,
         chunk_size: int | Size = 4096,
         num_workers: int | None = None,
+        read_timeout: float = 300.0,
         cache_dir: str | os.PathLike[str] | None = None,
         device: str = "auto",
         loader: BigChunkLoader | None = None,
@@ -108,7 +112,7 @@ class TileSource(BoundSource):
             raise OptionError("classes of a TileSource are names without shares: every tile counts")
         loader = loader or BigChunkLoader()
         self.options = replace(
-            _options(chunk, self.tile, batch_size, level, mpp, workers),
+            _options(chunk, self.tile, batch_size, level, mpp, workers, read_timeout),
             min_tissue=min_tissue,
             own_masks=masks is not None,
             pixel=loader.pixel_format,
@@ -124,7 +128,7 @@ class TileSource(BoundSource):
             plan_annotations(dataset, annotations, classes, folder),
         )
         self._downsamples: dict[int, tuple[float, float]] = {}
-        self._grids, skipped = self._survey(plan, loader, Cache(folder))
+        self._grids, skipped = self._survey(plan, loader, folder)
         self._done: dict[int, NDArray[np.bool_]] = {}
         self._leave_out(done or {})
         patients = [p for p, patient in enumerate(dataset.patients) for _ in patient.records]
@@ -222,31 +226,47 @@ class TileSource(BoundSource):
                 self._grids[slide] = replace(grid, bits=np.packbits(left))
 
     def _survey(
-        self, plan: TilesPlan, loader: BigChunkLoader, cache: Cache
+        self, plan: TilesPlan, loader: BigChunkLoader, cache: Path | None
     ) -> tuple[dict[int, SlideGrid], dict[int, str]]:
         """The grid of each slide that can be read and has a tile, and why the others have none."""
         grids: dict[int, SlideGrid] = {}
         skipped: dict[int, str] = {}
         paths = [record.path for record in self.dataset.slides]
-        found = survey(paths, self.options.scale, plan, loader, cache)
-        for slide, result in enumerate(found):
-            if isinstance(result, SlideError):
-                logger.warning("%s; the slide is skipped", result)
-                skipped[slide] = str(result)
-                continue
-            view, wanted = result
-            self._downsamples[slide] = view.downsample
-            grids[slide] = SlideGrid.of(
-                view.dimensions, self.tile, self.stride, self.options.chunk, view.tile, wanted
-            )
+        options = self.options
+        answers = survey(
+            paths,
+            SurveyPlan(tiles=plan),
+            options.scale,
+            loader,
+            cache,
+            options.num_workers,
+            options.read_timeout,
+        )
+        with closing(answers):
+            for found in answers:
+                slide = found.chunk
+                if isinstance(found, Failed):
+                    logger.warning("%s; the slide is skipped", found.error)
+                    skipped[slide] = str(found.error)
+                    continue
+                view = found.view
+                self._downsamples[slide] = view.downsample
+                grids[slide] = SlideGrid.of(
+                    view.dimensions,
+                    self.tile,
+                    self.stride,
+                    options.chunk,
+                    view.tile,
+                    wanted_tiles(found),
+                )
         if not grids:
-            reasons = "\n  ".join(list(skipped.values())[:5])
+            reasons = "\n  ".join([skipped[slide] for slide in sorted(skipped)][:5])
             raise NoTilesError(
                 f"none of {len(paths)} slides can be read and has a tile that is wanted:\n  "
                 f"{reasons}",
-                {paths[slide]: reason for slide, reason in skipped.items()},
+                {paths[slide]: skipped[slide] for slide in sorted(skipped)},
             )
-        return grids, skipped
+        return dict(sorted(grids.items())), dict(sorted(skipped.items()))
 
 
 def _check_sizes(tile: Size, stride: Size, chunk: Size) -> None:
@@ -263,7 +283,13 @@ def _check_sizes(tile: Size, stride: Size, chunk: Size) -> None:
 
 
 def _options(
-    chunk: Size, tile: Size, batch_size: int, level: int | None, mpp: float | None, workers: int
+    chunk: Size,
+    tile: Size,
+    batch_size: int,
+    level: int | None,
+    mpp: float | None,
+    workers: int,
+    read_timeout: float,
 ) -> Options:
     """The options of the engine, checked; those of the ring follow from the slides."""
     return Options(
@@ -289,5 +315,5 @@ def _options(
         residency="auto",
         gpu_memory_share=0.5,
         on_error="raise",
-        read_timeout=300.0,
+        read_timeout=read_timeout,
     )

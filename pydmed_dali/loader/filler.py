@@ -36,7 +36,8 @@ from pydmed_dali.loader.messages import (
 from pydmed_dali.loader.own_code import place_chunk, place_crops
 from pydmed_dali.loader.reading import ChunkReader
 from pydmed_dali.loader.stain import StainFinder
-from pydmed_dali.loader.tissue import Tissue, TissueFinder, find_mask
+from pydmed_dali.loader.surveyor import Surveyor
+from pydmed_dali.loader.tissue import Tissue, TissueFinder
 from pydmed_dali.loader.visit import Visit
 from pydmed_dali.plan.depth import Slab
 from pydmed_dali.plan.eligible import Eligible
@@ -78,6 +79,7 @@ class Filler:
         self._finder = TissueFinder(plan.tissue, crop, cache) if plan.tissue else None
         self._annotations = AnnotationFinder(plan.annotated, crop) if plan.annotated else None
         self._stains = StainFinder(plan.stain, cache) if plan.stain else None
+        self._surveyor = Surveyor(plan.survey, plan.scale, cache) if plan.survey else None
         # On a grid, tiles lie where the grid has them, whatever an own loader does in training.
         self._places = BigChunkLoader() if isinstance(plan.placer, GridPlacer) else loader
 
@@ -87,8 +89,10 @@ class Filler:
         opened = False
         try:
             slide = self._slide(job.path)
-            if job.survey:
-                return self._survey(job, slide, begun)
+            if self._surveyor is not None:
+                found = self._surveyor.look(job, slide)
+                check_same_file(job.path, self._files[job.path])
+                return found
             view = self._plan.scale.view(slide.facts, job.path)
             tissue = self._finder.find(job.path, slide, view) if self._finder else None
             stain = self._stains.find(job.path, slide) if self._stains else None
@@ -153,26 +157,6 @@ class Filler:
             return placement, Slab(0, 1), decoded, state
         slab, decoded = self._reader.read_slices(job, slide, view, placement, table)
         return placement, slab, decoded, state
-
-    def _survey(self, job: Job, slide: Slide, begun: float) -> Loaded:
-        """Find the slide's tissue; its mask is then in the cache."""
-        assert self._plan.tissue is not None
-        own = self._plan.tissue.masks.get(job.path)
-        mask = find_mask(job.path, slide, own, self._loader.cache)
-        check_same_file(job.path, self._files[job.path])
-        return Loaded(
-            chunk=job.chunk,
-            origin=Point(0, 0),
-            size=slide.facts.dimensions,
-            first_slice=0,
-            level=0,
-            downsample=(1.0, 1.0),
-            mpp=slide.facts.mpp,
-            decoded_pixels=0,
-            seconds=time.monotonic() - begun,
-            file=self._files[job.path],
-            tissue=mask.share,
-        )
 
     def _paint(self, slot: int, annotated: AnnotatedView, origin: Point, crops: Positions) -> None:
         mask = self._arena.mask(slot)

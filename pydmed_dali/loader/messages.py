@@ -1,7 +1,7 @@
 """What the parent and a worker say to each other.
 
     parent -> worker   Job, Job, ...                     ; the channel's end means: finish
-    worker -> parent   Hello, then per job: Started, and Loaded or Failed
+    worker -> parent   Hello, then per job: Started, and Loaded (of a survey Surveyed) or Failed
 
 One channel a worker, with one writer at each end: a Unix socket of whole messages (SOCK_SEQPACKET),
 so that a process killed while it writes leaves either its message or nothing.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pickle
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pydmed_dali.loader.own_annotations import AnnotationPlan
 from pydmed_dali.loader.stain import StainPlan
 from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.loader.turns import Brief
+from pydmed_dali.loader.wanted import TilesPlan
 from pydmed_dali.plan.depth import Depth
 from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Candidate
@@ -27,10 +29,23 @@ from pydmed_dali.ring.arena import Layout
 from pydmed_dali.slide.file_identity import FileIdentity
 from pydmed_dali.slide.scale import Scale
 from pydmed_dali.slide.stain import Stain
+from pydmed_dali.slide.view import View
 
 _LONGEST = 1 << 16
 _LONGEST_TRACEBACK = 4096
 _LONGEST_REASON = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyPlan:
+    """What to find out of slides where nothing is loaded."""
+
+    masks: Mapping[Path, Path] | None = None
+    """The user's own tissue masks, by the slide's path; None where the tissue is not asked for."""
+    tiles: TilesPlan | None = None
+    """The tiles that are wanted; None where they are not asked for."""
+    folder: Path = Path()
+    """Where arrays are left that a message could not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +68,8 @@ class ReadPlan:
     """What to find out of the slides' stain; None asks for nothing."""
     depth: Depth | None = None
     """Slices of chunks and crops, of volumes; None for slides."""
+    survey: SurveyPlan | None = None
+    """Jobs are to look at their slide, and load nothing; None loads chunks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +102,6 @@ class Job:
     """That slide's patient, by id."""
     brief: Brief | None = None
     """What a chunk policy is told, None where it is not asked."""
-    survey: bool = False
-    """Whether to load nothing, but find out how much tissue the slide has: the answer is `Loaded`
-    with the whole slide at level 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +154,24 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Surveyed:
+    """What was found of a slide; nothing was loaded."""
+
+    chunk: int
+    """The job's loading number."""
+    dimensions: Size
+    """The slide, in level-0 pixels."""
+    mpp: tuple[float, float] | None
+    """Micrometres per level-0 pixel (x, y), as the file tells them."""
+    view: View
+    """What chunks and tiles lie in."""
+    tissue: float | None
+    """Part of the slide that is tissue, 0 to 1; None where that was not asked for."""
+    wanted: Path | None
+    """A .npy file of the wanted tiles; None where that was not asked for, or all are."""
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The chunk could not be loaded as asked."""
 
@@ -153,8 +185,8 @@ class Failed:
     """Whether no other place of the slide is worth trying."""
 
 
-Answer = Loaded | Failed
-FromWorker = Hello | Started | Loaded | Failed
+Answer = Loaded | Surveyed | Failed
+FromWorker = Hello | Started | Answer
 
 
 def send(channel: socket.socket, message: object) -> None:

@@ -237,6 +237,7 @@ class Residents:
             if isinstance(answer, Failed):
                 self._pass_over(answer)
             else:
+                assert isinstance(answer, Loaded)
                 self._publish(answer)
 
     def _refuse_change(self, answer: Answer) -> Answer:
@@ -244,7 +245,7 @@ class Residents:
 
         Known here for all workers, so that no two of them read two files under one name.
         """
-        if isinstance(answer, Failed):
+        if not isinstance(answer, Loaded):
             return answer
         slide = self._searches[answer.chunk].present.slide
         if self._files.setdefault(slide, answer.file) == answer.file:

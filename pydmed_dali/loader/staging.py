@@ -120,6 +120,7 @@ class StagedPool:
         if isinstance(answer, Failed):
             self._free.append(stage)
             return
+        assert isinstance(answer, Loaded)
         table = self._staging.table(stage)
         self._tables[slot] = table
         ticket = self._copier.copy(stage, slot, crops_box(table, self._crop))

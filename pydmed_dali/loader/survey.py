@@ -1,50 +1,68 @@
-"""A look at every slide before its tiles are counted: its view, and the tiles that are wanted."""
+"""A look at every slide before a run, in worker processes: its size, its tissue, its tiles."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pydmed_dali.errors import SlideError, SlideFormatError
+from pydmed_dali.geometry import Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
-from pydmed_dali.loader.wanted import TilesPlan, WantedFinder
-from pydmed_dali.slide.cache import Cache
+from pydmed_dali.loader.messages import Failed, Job, ReadPlan, Surveyed, SurveyPlan
+from pydmed_dali.loader.pool import InProcessPool, Pool, WorkerPool
+from pydmed_dali.plan.placement import Placer
+from pydmed_dali.plan.sampler import Candidate
+from pydmed_dali.ring.arena import Arena, Layout, SharedArena
 from pydmed_dali.slide.scale import Scale
-from pydmed_dali.slide.view import View
 
-_THREADS = 8
-
-Found = tuple[View, NDArray[np.bool_] | None]
-"""The view that is read, and which of its tiles are wanted, (rows, columns); None for all."""
+_PATIENCE = 3600.0  # the pool's own deadlines are shorter; this only bounds one wait
+_NO_CROP = Size(1, 1)
+_JOBS_PER_WORKER = 2
 
 
 def survey(
-    paths: Sequence[Path], scale: Scale, plan: TilesPlan, loader: BigChunkLoader, cache: Cache
-) -> list[Found | SlideError]:
-    """What is found of each slide, or why nothing is, in the order of the paths.
+    paths: Sequence[Path],
+    plan: SurveyPlan,
+    scale: Scale,
+    loader: BigChunkLoader,
+    cache: Path | None,
+    num_workers: int,
+    read_timeout: float,
+) -> Generator[Surveyed | Failed]:
+    """What is found of each slide, or why nothing is, as it comes; `chunk` is its number.
 
-    In threads of the calling process: what takes long is waiting for the files, and computing
-    tissue masks, which the cache keeps.
+    Worker processes die, hang and are replaced as in a run. With `num_workers=0` the calling
+    process looks itself. Raises `WorkerError` where workers end again and again.
     """
-
-    def look(path: Path) -> Found | SlideError:
+    layout = Layout(1, _NO_CROP, 0, 1)
+    placer = Placer(0, _NO_CROP, _NO_CROP)
+    workers = min(num_workers, len(paths))
+    with tempfile.TemporaryDirectory(prefix="pydmed-dali-") as folder:
+        asked = replace(plan, folder=Path(folder))
+        read = ReadPlan(layout, placer, scale, None, cache, survey=asked)
+        shared = SharedArena(layout)
         try:
-            slide = loader.open_slide(path)
+            pool: Pool
+            if workers:
+                pool = WorkerPool(read, loader, shared, workers, read_timeout, _JOBS_PER_WORKER)
+            else:
+                pool = InProcessPool(read, loader, Arena(layout, shared.descriptor))
             try:
-                view = scale.view(slide.facts, path)
-                if plan.wants_all:
-                    return view, None
-                return view, WantedFinder(plan, cache).find(path, slide, view)
+                yield from _ask(pool, paths)
             finally:
-                slide.close()
-        except SlideError as error:
-            return error
-        except Exception as error:
-            return SlideFormatError(f"{path}: opening it raised {error!r}")
+                pool.close()
+        finally:
+            shared.close()
 
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="pydmed-dali-survey") as pool:
-        return list(pool.map(look, paths))
+
+def _ask(pool: Pool, paths: Sequence[Path]) -> Iterator[Surveyed | Failed]:
+    given = taken = 0
+    while taken < len(paths):
+        while given < len(paths) and pool.has_room():
+            pool.submit(Job(given, 0, given, Candidate(0, given, 0, 0), paths[given], ""))
+            given += 1
+        for answer in pool.answers(_PATIENCE):
+            assert isinstance(answer, Surveyed | Failed)
+            yield answer
+            taken += 1

@@ -7,7 +7,6 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
-from pydmed_dali import BigChunkLoader, Dataset, Info, Size, Slide, View
+from pydmed_dali import Dataset, Info, Size
 from pydmed_dali.errors import NoTilesError, OptionError, OwnCodeError, ResultError, SlideError
-from pydmed_dali.geometry import Point, Region
+from pydmed_dali.geometry import Point
 from pydmed_dali.infer import Predicted, predict
 from pydmed_dali.infer.collector import SlideFeatures
 from pydmed_dali.infer.feature_file import content_of, writer
@@ -31,6 +29,8 @@ from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from tests.faults.loaders import SLIDE as BAD_SLIDE
+from tests.faults.loaders import HasAHole, Misbehaving
 from tests.support import folder_dataset
 
 CHECKOUT = Path(__file__).parents[3]
@@ -233,17 +233,6 @@ def test_a_file_that_cannot_be_completed_is_not_there(tmp_path: Path) -> None:
     assert "mpp" not in found, "the slide does not tell it"
 
 
-class HasAHole(BigChunkLoader):
-    """Reads of slide a only what lies left of pixel 64."""
-
-    def extract_bigchunk(
-        self, slide: Slide, view: View, origin: Point, out: NDArray[Any], parts: Sequence[Region]
-    ) -> None:
-        if slide.path.stem == "a" and origin.x >= 64:
-            raise OSError("a hole in the disk")
-        super().extract_bigchunk(slide, view, origin, out, parts)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_slide_that_goes_bad_on_the_way_costs_no_other(
     dataset: Dataset, tmp_path: Path, workers: int
@@ -266,6 +255,22 @@ def test_a_slide_that_goes_bad_on_the_way_costs_no_other(
     assert len(contents(done.written[1])["features"]) == 25
     with pytest.raises(SlideError, match="a hole in the disk"):
         predict(dataset, means, tmp_path / "no", loader=HasAHole(), on_error="raise", **options)
+
+
+@pytest.mark.parametrize("deed", ["raise", "sys.exit", "SIGKILL", "SIGSEGV", "hang"])
+@pytest.mark.parametrize("place", ["opening", "reading"])
+def test_a_slide_that_ends_its_readers_costs_no_other(
+    coordinates: Dataset, tmp_path: Path, deed: str, place: str
+) -> None:
+    """At its opening that is in the survey, where its tiles are counted."""
+    loader = Misbehaving(tmp_path, deed, place, always=True)
+    options = {**OPTIONS, "num_workers": 2}
+    done = predict(coordinates, means, tmp_path / "out", loader=loader, read_timeout=1, **options)
+    (path,) = done.slides_skipped
+    assert path.name == BAD_SLIDE
+    assert {file.stem for file in done.written} == {f"slide-{n}" for n in (0, 1, 3, 4, 5)}
+    words = "RuntimeError" if deed == "raise" else "2 workers ended while reading it"
+    assert words in done.slides_skipped[path]
 
 
 RANK = """

@@ -1,0 +1,44 @@
+"""What a worker finds of a slide without loading anything: see `survey`."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydmed_dali.loader.messages import Job, Surveyed, SurveyPlan
+from pydmed_dali.loader.tissue import find_mask
+from pydmed_dali.loader.wanted import WantedFinder
+from pydmed_dali.slide.cache import Cache
+from pydmed_dali.slide.protocol import Slide
+from pydmed_dali.slide.scale import Scale
+
+
+class Surveyor:
+    """Looks at slides, one after the other."""
+
+    def __init__(self, plan: SurveyPlan, scale: Scale, cache: Cache) -> None:
+        self._plan, self._scale, self._cache = plan, scale, cache
+        tiles = plan.tiles
+        self._wanted = None if tiles is None or tiles.wants_all else WantedFinder(tiles, cache)
+
+    def look(self, job: Job, slide: Slide) -> Surveyed:
+        """Of the job's slide; raises what is wrong with it."""
+        view = self._scale.view(slide.facts, job.path)
+        tissue = None
+        if self._plan.masks is not None:
+            own = self._plan.masks.get(job.path)
+            tissue = find_mask(job.path, slide, own, self._cache).share
+        file = None
+        if self._wanted is not None:
+            wanted = self._wanted.find(job.path, slide, view)
+            file = self._plan.folder / f"{job.chunk}.npy"
+            np.save(file, wanted)
+        return Surveyed(job.chunk, slide.facts.dimensions, slide.facts.mpp, view, tissue, file)
+
+
+def wanted_tiles(found: Surveyed) -> NDArray[np.bool_] | None:
+    """(rows, columns): the wanted tiles of a slide, while the survey lasts; None for all."""
+    if found.wanted is None:
+        return None
+    wanted: NDArray[np.bool_] = np.load(found.wanted)
+    return wanted
