@@ -65,6 +65,16 @@ class NoTilesError(DatasetError):
         super().__init__(message)
         self.slides_skipped = slides_skipped or {}
 
+    @classmethod
+    def of(cls, slides_skipped: dict[Path, str]) -> NoTilesError:
+        """The error for slides that were all skipped."""
+        reasons = "\n  ".join(list(slides_skipped.values())[:5])
+        return cls(
+            f"none of {len(slides_skipped)} slides can be read and has a tile that is wanted:\n  "
+            f"{reasons}",
+            slides_skipped,
+        )
+
 
 class AnnotationError(PydmedError, ValueError):
     """An annotation file cannot be read, holds nothing, or does not belong to the slide."""

@@ -260,12 +260,7 @@ class TileSource(BoundSource):
                     wanted_tiles(found),
                 )
         if not grids:
-            reasons = "\n  ".join([skipped[slide] for slide in sorted(skipped)][:5])
-            raise NoTilesError(
-                f"none of {len(paths)} slides can be read and has a tile that is wanted:\n  "
-                f"{reasons}",
-                {paths[slide]: skipped[slide] for slide in sorted(skipped)},
-            )
+            raise NoTilesError.of({paths[slide]: skipped[slide] for slide in sorted(skipped)})
         return dict(sorted(grids.items())), dict(sorted(skipped.items()))
 
 

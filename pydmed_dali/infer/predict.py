@@ -70,7 +70,8 @@ def predict(
         rank, world_size: this process and how many there are; by default those of torch.distributed
             where it is initialised, else those that torchrun tells, else one.
         on_slide: called with a slide's path and that of its file, once it is written.
-        progress: called as `progress(done, total)` after each batch: tiles of this call.
+        progress: called as `progress(done, total)` after each batch: tiles of this call. Slides are
+            looked at 256 at a time; of those that were not yet, the total has the others' mean.
         file_format: `h5`, or `zarr` for Zarr groups, `folder/NAME.zarr`, of the same arrays and
             attributes (extra `zarr`).
 

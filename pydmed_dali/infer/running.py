@@ -25,12 +25,15 @@ from pydmed_dali.wording import some
 
 logger = logging.getLogger("pydmed_dali.infer")
 
+_TOGETHER = 256  # slides that are looked at before the first of them is run
+
 Note = Callable[[Path, Path], object]
 """Called with a slide's path and that of its file, once it is written."""
 
 
 Progress = Callable[[int, int], object]
-"""Called with how many tiles the model has seen in this call, and how many there are for it."""
+"""Called with how many tiles the model has seen in this call, and how many there are for it: of
+slides that were not looked at yet, as many as others have."""
 
 Seen = Callable[[int], object]
 """Called with how many tiles a batch had, once the model has seen them."""
@@ -99,7 +102,6 @@ def run_slides(
     for path in finished:
         results.under_way(path).remove()  # what ended a call may have come just before
     kept = tuple(results.file(path) for path in finished)
-    written: dict[Path, Path] = {}
     plan = plan_annotations(
         dataset,
         options.pop("annotations", None),
@@ -107,47 +109,85 @@ def run_slides(
         cache_folder(options.get("cache_dir")),
     )
     skipped = {} if plan is None else _without_regions(own, plan)
+    options |= {"tile_size": tile, "stride": step}
+    over = {*skipped, *finished}
+    left = [path for path in own if path not in over]
+    going = _Going(dataset, results, write_all, plan, options, on_error, on_slide, progress, left)
+    for begin in range(0, len(left), _TOGETHER):
+        going.over(left[begin : begin + _TOGETHER])
+    if going.skipped and not (going.written or kept or skipped):
+        raise NoTilesError.of(going.skipped)
+    return Predicted(tuple(going.written.values()), kept, skipped | going.skipped)
 
-    def note(path: Path, file: Path) -> None:
-        written[path] = file
-        if on_slide is not None:
-            on_slide(path, file)
 
-    total = tiles = 0
+class _Going:
+    """Over slides, some at a time: a slide that goes bad has only those with it looked at again."""
 
-    def seen(count: int) -> None:
-        nonlocal tiles
-        tiles += count
-        if progress is not None:
-            progress(tiles, total)
+    def __init__(
+        self,
+        dataset: Dataset,
+        results: ResultFolder,
+        write_all: Callable[[Pass], object],
+        plan: AnnotationPlan | None,
+        options: dict[str, Any],
+        on_error: str,
+        on_slide: Note | None,
+        progress: Progress | None,
+        slides: Sequence[Path],
+    ) -> None:
+        self._dataset, self._results, self._write_all = dataset, results, write_all
+        self._plan, self._options, self._on_error = plan, options, on_error
+        self._on_slide, self._progress = on_slide, progress
+        self._to_look_at, self._looked_at, self._tiles_found = len(slides), 0, 0
+        self._tiles = self._total = 0
+        self.written: dict[Path, Path] = {}
+        self.skipped: dict[Path, str] = {}
 
-    while left := _only(dataset, [p for p in own if p not in skipped and not results.has(p)]):
-        if plan is not None:
-            options |= _annotated(left, plan)
-        try:
-            begun = _begun(left, results)
-            done = {
-                left.slides[n].path: part.rows[:, [Info.X, Info.Y]] for n, part in begun.items()
-            }
-            with TileSource(left, tile_size=tile, stride=step, done=done, **options) as source:
-                total = tiles + sum(source.tiles_per_slide.values())
-                found = source.report().slides_skipped
-                if found and on_error == "raise":
-                    raise SlideReadError(next(iter(found.values())))
-                skipped |= found
-                write_all(Pass(source, results, begun, note, seen))
-        except NoTilesError as error:
-            if on_error == "raise" or not (written or kept or skipped):
-                raise
-            skipped |= error.slides_skipped
-        except SlideError as error:
-            bad = _slide_of(error, left)
-            if on_error == "raise" or bad is None:
-                raise
-            # As text: a log that is kept would keep the error, and by its traceback the ring.
-            logger.warning("%s; the slide is skipped", str(error))
-            skipped[bad] = str(error)
-    return Predicted(tuple(written[p] for p in own if p in written), kept, skipped)
+    def over(self, slides: Sequence[Path]) -> None:
+        """Write a file for each of these slides, or say why there is none."""
+        self._to_look_at -= len(slides)
+        while left := _only(
+            self._dataset, [p for p in slides if p not in self.skipped and p not in self.written]
+        ):
+            try:
+                self._run(left)
+            except NoTilesError as error:
+                if self._on_error == "raise":
+                    raise
+                self.skipped |= error.slides_skipped
+            except SlideError as error:
+                bad = _slide_of(error, left)
+                if self._on_error == "raise" or bad is None:
+                    raise
+                # As text: a log that is kept would keep the error, and by its traceback the ring.
+                logger.warning("%s; the slide is skipped", str(error))
+                self.skipped[bad] = str(error)
+
+    def _run(self, left: Dataset) -> None:
+        begun = _begun(left, self._results)
+        done = {left.slides[n].path: part.rows[:, [Info.X, Info.Y]] for n, part in begun.items()}
+        annotated = {} if self._plan is None else _annotated(left, self._plan)
+        with TileSource(left, done=done, **self._options, **annotated) as source:
+            found = source.report().slides_skipped
+            if found and self._on_error == "raise":
+                raise SlideReadError(next(iter(found.values())))
+            self.skipped |= found
+            tiles = sum(source.tiles_per_slide.values())
+            self._looked_at += len(left.slides)
+            self._tiles_found += tiles
+            to_come = self._to_look_at * self._tiles_found / self._looked_at
+            self._total = self._tiles + tiles + round(to_come)
+            self._write_all(Pass(source, self._results, begun, self._note, self._seen))
+
+    def _note(self, path: Path, file: Path) -> None:
+        self.written[path] = file
+        if self._on_slide is not None:
+            self._on_slide(path, file)
+
+    def _seen(self, count: int) -> None:
+        self._tiles += count
+        if self._progress is not None:
+            self._progress(self._tiles, self._total)
 
 
 def _begun(dataset: Dataset, results: ResultFolder) -> dict[int, SlideFeatures]:

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from pydmed_dali import Dataset, Info, Size
+from pydmed_dali import Dataset, Info, Size, Slide
 from pydmed_dali.errors import NoTilesError, OptionError, OwnCodeError, ResultError, SlideError
 from pydmed_dali.geometry import Point
-from pydmed_dali.infer import Predicted, predict
+from pydmed_dali.infer import Predicted, predict, running
 from pydmed_dali.infer.collector import SlideFeatures
 from pydmed_dali.infer.feature_file import content_of, writer
 from pydmed_dali.infer.folder import ResultFolder
@@ -255,6 +256,40 @@ def test_a_slide_that_goes_bad_on_the_way_costs_no_other(
     assert len(contents(done.written[1])["features"]) == 25
     with pytest.raises(SlideError, match="a hole in the disk"):
         predict(dataset, means, tmp_path / "no", loader=HasAHole(), on_error="raise", **options)
+
+
+class Counts(HasAHole):
+    """Counts how often each slide is opened."""
+
+    def __init__(self) -> None:
+        self.opened: Counter[str] = Counter()
+
+    def open_slide(self, path: Path) -> Slide:
+        self.opened[path.stem] += 1
+        return super().open_slide(path)
+
+
+def test_slides_are_looked_at_some_at_a_time(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_TOGETHER", 2)
+    loader = Counts()
+    told: list[tuple[int, int]] = []
+    options: dict[str, Any] = {**OPTIONS, "chunk_size": 64}
+    done = predict(
+        dataset,
+        means,
+        tmp_path / "out",
+        loader=loader,
+        progress=lambda *step: told.append(step),
+        **options,
+    )
+    assert [file.name for file in done.written] == ["b.h5", "c.h5"]
+    assert list(done.slides_skipped) == [dataset.slides[0].path]
+    # a breaks after 4 of its tiles: 7 for a batch cannot be had. Then b, looked at anew, alone.
+    assert loader.opened == {"a": 2, "b": 3, "c": 2}, "once to look, once to read"
+    # Of b there is 1 tile; c, not looked at yet, is taken for (20 + 1 + 1) / 3.
+    assert told[0] == (1, 1 + round(22 / 3)) and told[-1] == (26, 26)
 
 
 @pytest.mark.parametrize("deed", ["raise", "sys.exit", "SIGKILL", "SIGSEGV", "hang"])
