@@ -186,6 +186,13 @@ class TileSource(BoundSource):
         return found[:, ::-1]
 
     @property
+    def chunk_rows(self) -> dict[int, NDArray[np.int64]]:
+        """Borders between the rows of BigChunks, in rows of the grid, by position in
+        `Dataset.slides`: from 0 to the number of rows. Tiles below a border come after those above.
+        """
+        return {slide: grid.rows for slide, grid in self._grids.items()}
+
+    @property
     def batches_per_epoch(self) -> int:
         """Batches of a run."""
         return self._window.batches

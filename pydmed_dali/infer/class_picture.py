@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +30,16 @@ def write_classes(
     and `pixel` how large (x, y) they are in level-0 pixels of the slide.
 
     Each level has half as many pixels a side as the one before, every second one of each axis, so
-    that all are class numbers.
+    that all are class numbers. `classes` may be larger than the memory: a tile at a time is taken.
     """
     resolution = None if mpp is None else (1e4 / mpp[0], 1e4 / mpp[1])
     with tifffile.TiffWriter(path, bigtiff=classes.nbytes > 2**31) as file:
         level = classes
         while True:
             file.write(
-                level,
+                _tiles(level),
+                shape=level.shape,
+                dtype=level.dtype,
                 photometric="palette",
                 colormap=_palette(),
                 tile=(_TILE, _TILE),
@@ -52,6 +55,16 @@ def write_classes(
             level = level[::2, ::2]
             if resolution is not None:
                 resolution = (resolution[0] / 2, resolution[1] / 2)
+
+
+def _tiles(level: Classes) -> Iterator[Classes]:
+    """The tiles of a level, row by row, those at the edges filled up."""
+    for top in range(0, level.shape[0], _TILE):
+        for left in range(0, level.shape[1], _TILE):
+            tile = np.full((_TILE, _TILE), NOTHING, np.uint8)
+            found = level[top : top + _TILE, left : left + _TILE]
+            tile[: found.shape[0], : found.shape[1]] = found
+            yield tile
 
 
 def _palette() -> NDArray[np.uint16]:

@@ -58,7 +58,7 @@ def segment(
             the slides that have no file: one under way is begun anew.
 
     Of a slide under way, scores lie in unnamed files in `folder`: 4 * (K + 1) bytes for each pixel
-    of the picture. Its classes, a byte a pixel, are held in memory while they are written.
+    of one row of BigChunks across the picture, and its classes, a byte a pixel.
     """
     if window not in WINDOWS:
         raise OptionError(f"window must be one of {', '.join(WINDOWS)}, not {window!r}")
@@ -104,9 +104,11 @@ def _run(these: Pass, model: Model, window: str, folder: Path) -> None:
                         mpp=under_way.mpp,
                         pixel=under_way.pixel,
                     )
+                    written = these.results.write(path, write)
+                    del write
                     under_way.close()
                     under_way = None
-                    these.note(path, these.results.write(path, write))
+                    these.note(path, written)
     finally:
         if under_way is not None:
             under_way.close()
@@ -128,13 +130,16 @@ class _Slide:
         self._source, self._slide = source, slide
         stride = source.level0_strides[slide]
         self._pixels = Size(source.stride.width // self._step, source.stride.height // self._step)
-        extent, (rows, columns) = source.extents[slide], source.grid_shapes[slide]
-        self._wanted = Size(-(-extent.width // self._step), -(-extent.height // self._step))
-        whole = Size(
-            (columns - 1) * self._pixels.width + width, (rows - 1) * self._pixels.height + height
+        extent = source.extents[slide]
+        self._borders, self._begun = source.chunk_rows[slide], 0
+        self._stitcher = Stitcher(
+            folder,
+            Size(-(-extent.width // self._step), -(-extent.height // self._step)),
+            across=(source.grid_shapes[slide][1] - 1) * self._pixels.width + width,
+            rows=(int(np.diff(self._borders).max()) - 1) * self._pixels.height + height,
+            weights=blending_weights(window, height, width),
+            classes=classes,
         )
-        weights = blending_weights(window, height, width)
-        self._stitcher = Stitcher(folder, whole, classes, weights)
         self.mpp: tuple[float, float] | None = None
         self.pixel = (
             stride[0] / self._pixels.width,
@@ -145,19 +150,22 @@ class _Slide:
         """Take some tiles, (n, K, height, width)."""
         places = self._source.grid_places(self._slide, rows[:, [Info.X, Info.Y]]).tolist()
         for tile, (line, column) in zip(scores, places, strict=True):
+            self._finish_above(line)
             self._stitcher.add(column * self._pixels.width, line * self._pixels.height, tile)
         if rows[0, Info.MPP_PM]:
             side = float(rows[0, Info.MPP_PM]) / 1e6 * self._step
             self.mpp = (side, side)
 
     def classes(self) -> Classes:
-        """(height, width): the class of each pixel of the slide."""
-        found = np.full((self._wanted.height, self._wanted.width), NOTHING, np.uint8)
-        for top, scores, covered in self._stitcher.bands():
-            best = np.where(covered, scores.argmax(axis=-1), NOTHING)
-            target = found[top : top + len(best)]
-            target[:] = best[: len(target), : self._wanted.width]
-        return found
+        """(height, width): the class of each pixel of the slide, until `close`."""
+        return self._stitcher.classes()
+
+    def _finish_above(self, line: int) -> None:
+        """A tile of row `line` came: rows of chunks above its own are over."""
+        begin = int(self._borders[np.searchsorted(self._borders, line, "right") - 1])
+        if begin > self._begun:
+            self._stitcher.finish(begin * self._pixels.height)
+            self._begun = begin
 
     def close(self) -> None:
         """Let go of the files."""

@@ -1,27 +1,30 @@
-"""Scores of overlapping tiles, blended to one picture of a slide."""
+"""Scores of overlapping tiles, blended to one picture of a slide's classes."""
 
 from __future__ import annotations
 
 import math
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.errors import ResultError
 from pydmed_dali.geometry import Size
+from pydmed_dali.infer.class_picture import NOTHING, Classes
 from pydmed_dali.infer.collector import Features
 from pydmed_dali.wording import gib
 
-_ROWS = 512  # of the picture that are in memory at a time, when it is read
+_ROWS = 64  # that are in memory at a time, when sums become classes
+
+Weights = NDArray[np.float32]
 
 WINDOWS = ("hann", "mean")
 
 
-def blending_weights(window: str, height: int, width: int) -> NDArray[np.float32]:
+def blending_weights(window: str, height: int, width: int) -> Weights:
     """(height, width): how much each pixel of a tile counts where tiles overlap.
 
     `mean` counts all alike. `hann` counts those in a tile's middle, which know most of what is
@@ -31,53 +34,76 @@ def blending_weights(window: str, height: int, width: int) -> NDArray[np.float32
     if window == "mean":
         return np.ones((height, width), np.float32)
     down, across = (np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2 for n in (height, width))
-    weights: NDArray[np.float32] = np.outer(down, across).astype(np.float32)
+    weights: Weights = np.outer(down, across).astype(np.float32)
     return weights
 
 
 class Stitcher:
-    """Sums of weighted scores, in unnamed files of a folder: no picture of them is held whole."""
+    """Blends the scores of tiles that come row of chunks after row of chunks, down a picture.
+
+    Sums are kept of so many rows as tiles to come can touch; of those above only the class with the
+    highest score. Both lie in unnamed files of a folder: nothing of a picture's size is in memory.
+    """
 
     def __init__(
-        self, folder: Path, size: Size, classes: int, weights: NDArray[np.float32]
+        self, folder: Path, picture: Size, across: int, rows: int, weights: Weights, classes: int
     ) -> None:
-        """`size` is the picture's, with what of tiles reaches beyond the slide."""
-        self._size, self._weights = size, weights
-        self._sums = _zeros(folder, (size.height, size.width, classes))
-        self._total = _zeros(folder, (size.height, size.width))
+        """`across` and `rows` are what tiles reach over: to the right, beyond the picture too, and
+        downwards, at a time.
+        """
+        self._weights, self._top, self._picture = weights, 0, picture
+        self._sums = _room(folder, (rows, across, classes), np.float32)
+        self._total = _room(folder, (rows, across), np.float32)
+        self._classes = _room(folder, (picture.height, picture.width), np.uint8)
 
     def add(self, x: int, y: int, scores: Features) -> None:
         """Add a tile, (K, height, width), whose corner is at (x, y) of the picture."""
         height, width = scores.shape[1:]
-        place = (slice(y, y + height), slice(x, x + width))
+        top = y - self._top
+        place = (slice(top, top + height), slice(x, x + width))
         self._sums[place] += (scores * self._weights).transpose(1, 2, 0)
         self._total[place] += self._weights
 
-    def bands(self) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_]]]:
-        """(first row, (rows, width, K) mean scores, (rows, width) where there are any)."""
-        for top in range(0, self._size.height, _ROWS):
-            total = np.asarray(self._total[top : top + _ROWS])
-            covered = total > 0
-            divided = np.where(covered, total, np.float32(1))[..., None]
-            scores = np.asarray(self._sums[top : top + _ROWS]) / divided
-            yield top, scores.astype(np.float32, copy=False), covered
+    def finish(self, until: int) -> None:
+        """No tile that comes touches the rows of the picture above `until` any more."""
+        done = until - self._top
+        for first in range(0, min(done, len(self._sums)), _ROWS):
+            rows = slice(first, min(first + _ROWS, done))
+            scores = np.asarray(self._sums[rows])[:, : self._picture.width]
+            covered = np.asarray(self._total[rows])[:, : self._picture.width] > 0
+            # The weights' sum is the same for all classes: the highest sum is the highest mean.
+            best = np.where(covered, scores.argmax(axis=-1), NOTHING)
+            target = self._classes[self._top + first :][: len(best)]
+            target[:] = best[: len(target)]
+        self._classes[self._top + len(self._sums) : until] = NOTHING  # where no tile came at all
+        for kept in (self._sums, self._total):
+            for first in range(0, len(kept), _ROWS):
+                moved = kept[first + done :][: len(kept[first : first + _ROWS])]
+                kept[first : first + len(moved)] = moved
+                kept[first + len(moved) : first + _ROWS] = 0
+        self._top = until
+
+    def classes(self) -> Classes:
+        """(height, width): the class of each pixel of the picture, once no tile is left."""
+        self.finish(self._picture.height)
+        return self._classes
 
     def close(self) -> None:
         """Let go of the files."""
-        del self._sums, self._total
+        del self._sums, self._total, self._classes
 
 
-def _zeros(folder: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _room(folder: Path, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
     """An array in an unnamed file, whose room is taken at once: a disk that is full only when a
     mapped page is written ends the process. Raises `ResultError` where there is not so much.
     """
-    size = math.prod(shape) * 4
+    size = math.prod(shape) * np.dtype(kind).itemsize
     with tempfile.TemporaryFile(dir=folder) as file:
         try:
             os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
             raise ResultError(
                 f"{folder} has no room for the scores of a slide under way, {gib(size)} ({error}); "
-                "make room, or have the model score fewer pixels"
+                "make room, lower chunk_size, or have the model score fewer pixels"
             ) from error
-        return np.memmap(file, np.float32, "r+", shape=shape)
+        return np.memmap(file, kind, "r+", shape=shape)

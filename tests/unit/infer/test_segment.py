@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,38 @@ def test_pixels_that_no_tile_covers_are_told(dataset: Dataset, tmp_path: Path) -
     (written,) = segment(dataset, model(1), tmp_path / "out", **options).written
     found = tifffile.imread(written)
     assert (found[:, :128] < 3).all() and (found[:, 128:] == 255).all()
+
+
+@pytest.mark.parametrize("stride", [64, 32])
+def test_rows_of_chunks_without_any_tile_are_told(tmp_path: Path, stride: int) -> None:
+    """Two regions, with several rows of BigChunks between them."""
+    (tmp_path / "slides").mkdir()
+    write_coordinate_slide(tmp_path / "slides" / "a.tif", Size(192, 1300), levels=1)
+    features = []
+    for top in (70, 1000):
+        ring = [[0, top], [192, top], [192, top + 60], [0, top + 60], [0, top]]
+        shape = {"type": "Polygon", "coordinates": [ring]}
+        properties = {"classification": {"name": "x"}}
+        features.append({"type": "Feature", "geometry": shape, "properties": properties})
+    drawn = tmp_path / "drawn.geojson"
+    drawn.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    options = {**OPTIONS, "chunk_size": 130, "stride": stride, "annotations": lambda path: drawn}
+    dataset = folder_dataset(tmp_path / "slides")
+    (written,) = segment(dataset, model(1), tmp_path / "out", **options).written
+    found = tifffile.imread(written)
+    covered = np.zeros((1300, 192), np.bool_)
+    for y in range(0, 1300, stride):
+        if 70 <= y + 32 < 130 or 1000 <= y + 32 < 1060:
+            covered[y : y + 64] = True
+    assert 100 < covered[:, 0].sum() < 300
+    np.testing.assert_array_equal(found != 255, covered)
+    scores = reference(Size(192, 1300), stride, 1, "hann")
+    first, second = np.sort(scores, axis=-1)[..., :-3:-1].transpose(2, 0, 1)
+    inner = np.zeros_like(covered)  # where all tiles that cover a pixel are wanted
+    inner[[y for y in range(64, 1236) if covered[y - 64 : y + 65].all()]] = True
+    inner = inner if stride < 64 else covered
+    clear = inner & (first - second > 1e-3)
+    np.testing.assert_array_equal(found[clear], scores.argmax(axis=-1)[clear])
 
 
 def test_openslide_shows_the_classes_in_colours_at_every_level(tmp_path: Path) -> None:
