@@ -17,7 +17,10 @@ from pydmed_dali.infer.class_picture import COLOURS, Classes
 
 
 def contours(
-    picture: str | os.PathLike[str], names: Mapping[int, str], file: str | os.PathLike[str]
+    picture: str | os.PathLike[str],
+    names: Mapping[int, str],
+    file: str | os.PathLike[str],
+    level: int = 0,
 ) -> None:
     """Write the outlines of some classes of a picture that `segment` wrote, as GeoJSON.
 
@@ -25,9 +28,12 @@ def contours(
         picture: the TIFF.
         names: what the classes that are wanted are called, by number.
         file: the GeoJSON to write: a FeatureCollection of a MultiPolygon for each class, with
-            holes, in level-0 pixels, along the borders of the picture's pixels.
+            holes, in level-0 pixels of the slide, along the borders of the picture's pixels.
+        level: of the picture's pyramid, each half as large as the one before: a coarse one has
+            outlines that viewers show at once, of large pictures.
 
-    Raises `OptionError` for a picture that `segment` did not write.
+    Raises `OptionError` for a picture that `segment` did not write, and for a level that it has
+    not.
     """
     with tifffile.TiffFile(picture) as opened:
         try:
@@ -37,9 +43,14 @@ def contours(
             raise OptionError(
                 f"{picture} does not tell the size of its pixels: segment writes ones that do"
             ) from error
-        classes = opened.asarray()
+        levels = opened.series[0].levels
+        if not 0 <= level < len(levels):
+            raise OptionError(
+                f"level={level} was asked for, and {picture} has the levels 0..{len(levels) - 1}"
+            )
+        classes = levels[level].asarray()
     features = [
-        _feature(classes == number, name, COLOURS[(number - 1) % len(COLOURS)], step)
+        _feature(classes == number, name, COLOURS[(number - 1) % len(COLOURS)], step * 2**level)
         for number, name in names.items()
         if (classes == number).any()
     ]

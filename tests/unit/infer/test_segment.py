@@ -224,6 +224,20 @@ def test_contours_are_the_classes_again(tmp_path: Path, step: int) -> None:
     np.testing.assert_array_equal(found, classes)
 
 
+def test_contours_of_a_coarser_level(tmp_path: Path) -> None:
+    classes = np.zeros((700, 1100), np.uint8)
+    classes[101:401, 202:603] = 1
+    write_classes(tmp_path / "a.tif", classes, None, (4.0, 4.0))
+    contours(tmp_path / "a.tif", {1: "x"}, tmp_path / "a.geojson", level=1)
+    (feature,) = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    corners = np.array(feature["geometry"]["coordinates"][0][0])
+    # Of each two rows and columns the first is in the level: 51..200 and 101..301.
+    assert corners.min(axis=0).tolist() == [101 * 8, 51 * 8]
+    assert corners.max(axis=0).tolist() == [302 * 8, 201 * 8]
+    with pytest.raises(OptionError, match=r"level=3 .* levels 0\.\.2"):
+        contours(tmp_path / "a.tif", {1: "x"}, tmp_path / "a.geojson", level=3)
+
+
 def test_contours_of_another_picture_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((9, 9), np.uint8), description="a picture")
     with pytest.raises(OptionError, match="does not tell the size of its pixels"):
