@@ -12,7 +12,7 @@ demo: $(STAMP)
 	@$(BIN)/pydmed-dali demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check --quiet --output-format concise

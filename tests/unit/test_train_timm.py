@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from pydmed_dali import Size
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
-
-
-def import_recipe() -> None:
-    """Skip, with the reason, where timm, or the torchvision that it needs, is not usable here."""
-    if find_spec("timm") is None:
-        pytest.skip("timm is not installed")
-    try:
-        import timm  # noqa: F401
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"timm cannot be imported: {error}")
+from tests.with_timm import import_timm
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_a_network_of_timms_is_trained(tmp_path: Path, bfloat16: bool) -> None:
-    import_recipe()
+    import_timm()
     from examples import train_timm
 
     for tissue in ("fat", "tumor"):

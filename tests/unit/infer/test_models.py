@@ -22,6 +22,7 @@ from pydmed_dali.cli_infer import run_infer
 from pydmed_dali.errors import OptionError
 from pydmed_dali.infer.models import load_model
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from tests.with_timm import import_timm
 
 OWN = "def corner(tiles):\n    return tiles[:, 0, 0].float() / 255\n"
 
@@ -86,6 +87,24 @@ def test_a_file_that_holds_none_is_refused(tmp_path: Path) -> None:
 def test_a_missing_timm_is_told() -> None:
     with pytest.raises(OptionError, match="needs timm"):
         load_model("timm:resnet18", "cpu")
+
+
+def test_a_network_of_timms_is_given_what_it_expects(tmp_path: Path) -> None:
+    """From a folder of its weights: here nothing is fetched."""
+    timm = import_timm()
+    saved_network = timm.create_model("test_resnet", num_classes=3).eval()
+    saved_network.pretrained_cfg["mean"] = (0.7, 0.5, 0.6)
+    timm.models.save_for_hf(saved_network, tmp_path)
+    tiles = torch.randint(0, 256, (5, 160, 160, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        features = load_model(f"timm:local-dir:{tmp_path}", "cpu")(tiles)
+        saved_network.reset_classifier(0)
+        mean, std = (torch.tensor(each) for each in ((0.7, 0.5, 0.6), (0.5, 0.5, 0.5)))
+        wanted = saved_network(((tiles / 255 - mean) / std).permute(0, 3, 1, 2))
+    assert features.shape == (5, 96)
+    torch.testing.assert_close(features, wanted, rtol=1e-4, atol=1e-5)
+    with pytest.raises(OptionError, match="timm cannot make 'no_such_network'"):
+        load_model("timm:no_such_network", "cpu")
 
 
 def test_the_command_writes_results_and_pictures_and_goes_on(
