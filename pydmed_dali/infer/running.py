@@ -13,7 +13,14 @@ from pydmed_dali.dali.info import Info
 from pydmed_dali.dali.ranks import choose_rank
 from pydmed_dali.dali.tile_source import TileSource
 from pydmed_dali.dataset import Dataset
-from pydmed_dali.errors import NoTilesError, OptionError, SlideError, SlideReadError
+from pydmed_dali.errors import (
+    NoTilesError,
+    OptionError,
+    SlideChangedError,
+    SlideError,
+    SlideNotFoundError,
+    SlideReadError,
+)
 from pydmed_dali.geometry import Size
 from pydmed_dali.infer.collector import SlideFeatures
 from pydmed_dali.infer.folder import ResultFolder
@@ -162,6 +169,8 @@ class _Going:
                 # As text: a log that is kept would keep the error, and by its traceback the ring.
                 logger.warning("%s; the slide is skipped", str(error))
                 self.skipped[bad] = str(error)
+                if isinstance(error, SlideChangedError | SlideNotFoundError):
+                    self._results.under_way(bad).remove()  # it was of the former file
 
     def _run(self, left: Dataset) -> None:
         begun = _begun(left, self._results)

@@ -84,14 +84,15 @@ def _identity(slide: Path) -> bytes:
 
 def _frames(slide: int, content: bytes, at: int) -> Iterator[tuple[SlideFeatures, int]]:
     """(tiles, where they end) of each frame from a place on, as far as they are whole."""
+    memory = memoryview(content)
     while len(content) - at >= _HEAD.size:
         mark, tiles, width, checksum = _HEAD.unpack_from(content, at)
         begin = at + _HEAD.size
         middle = begin + tiles * len(Info) * 8
         at = middle + tiles * width * 4
-        if mark != _MARK or at > len(content) or zlib.crc32(content[begin:at]) != checksum:
+        if mark != _MARK or at > len(content) or zlib.crc32(memory[begin:at]) != checksum:
             return
-        rows = np.frombuffer(content[begin:middle], np.int64).reshape(tiles, len(Info)).copy()
-        features = np.frombuffer(content[middle:at], np.float32).reshape(tiles, width)
+        rows = np.frombuffer(memory[begin:middle], np.int64).reshape(tiles, len(Info)).copy()
+        features = np.frombuffer(memory[middle:at], np.float32).reshape(tiles, width)
         rows[:, Info.SLIDE] = slide
         yield SlideFeatures(slide, features, rows), at

@@ -203,6 +203,26 @@ def test_a_slide_that_changed_is_run_anew(dataset: Dataset, tmp_path: Path) -> N
     assert model.tiles == sum(TILES.values())
 
 
+def test_a_slide_that_changes_on_the_way_leaves_nothing_of_its_former_self(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    out, path = tmp_path / "out", dataset.slides[0].path
+    first = Breaks(100)
+
+    def replaces(tiles: torch.Tensor) -> torch.Tensor:
+        if not first.tiles:
+            write_coordinate_slide(path, Size(300, 200), levels=1, mpp=0.5, tile=128)
+        return first(tiles)
+
+    done = predict(dataset, replaces, out, **{**OPTIONS, "chunk_size": 64, "batch_size": 2})
+    assert "another file stands there" in done.slides_skipped[path]
+    assert 0 < first.tiles - TILES["b"] < TILES["a"]
+    assert listed(out) == ["b.h5", "run.json"]
+    again = Breaks(100)
+    predict(dataset, again, out, **OPTIONS)
+    assert again.tiles == TILES["a"]
+
+
 def test_another_number_of_features_is_refused_and_what_was_there_stays(
     dataset: Dataset, tmp_path: Path
 ) -> None:
