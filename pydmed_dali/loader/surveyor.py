@@ -37,8 +37,9 @@ class Surveyor:
 
 
 def wanted_tiles(found: Surveyed) -> NDArray[np.bool_] | None:
-    """(rows, columns): the wanted tiles of a slide, while the survey lasts; None for all."""
+    """(rows, columns): the wanted tiles of a slide, while the survey lasts, once; None for all."""
     if found.wanted is None:
         return None
     wanted: NDArray[np.bool_] = np.load(found.wanted)
+    found.wanted.unlink()  # of 100,000 slides they would take gigabytes
     return wanted
