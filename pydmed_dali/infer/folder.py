@@ -12,7 +12,6 @@ from typing import Any
 from uuid import uuid4
 
 from pydmed_dali.errors import OptionError, ResultError
-from pydmed_dali.infer.under_way import UnderWay
 from pydmed_dali.wording import some
 
 _RUN = "run.json"
@@ -60,9 +59,9 @@ class ResultFolder:
             ) from error
         return target
 
-    def under_way(self, slide: Path) -> UnderWay:
-        """Where tiles of a slide that is not finished are kept."""
-        return UnderWay(self._folder / f".{slide.stem}{self._suffix}.tiles", slide)
+    def under_way(self, slide: Path, what: str) -> Path:
+        """Where something of a slide that is not finished is kept."""
+        return self._folder / f".{slide.stem}{self._suffix}.{what}"
 
     def has(self, slide: Path) -> bool:
         """Whether a slide is finished."""

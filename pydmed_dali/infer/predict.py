@@ -19,7 +19,9 @@ from pydmed_dali.geometry import Size
 from pydmed_dali.infer.asking import Model, ask, finite, unfit
 from pydmed_dali.infer.collector import Collector, Features, Rows, SlideFeatures
 from pydmed_dali.infer.feature_file import FeatureFile, content_of, writer
-from pydmed_dali.infer.running import Note, Pass, Predicted, Progress, run_slides
+from pydmed_dali.infer.folder import ResultFolder
+from pydmed_dali.infer.running import Corners, Note, Pass, Predicted, Progress, run_slides
+from pydmed_dali.infer.under_way import UnderWay
 from pydmed_dali.pipelines.basic import basic
 
 _VERSION = 1
@@ -85,7 +87,7 @@ def predict(
         folder,
         f".{file_format}",
         {"version": _VERSION, "model_name": model_name},
-        lambda these: _run(these, model, write),
+        lambda results: _Prediction(results, model, write),
         on_error=on_error,
         rank=rank,
         world_size=world_size,
@@ -97,45 +99,69 @@ def predict(
     )
 
 
-def _run(these: Pass, model: Model, write: Callable[[FeatureFile, Path], object]) -> None:
-    """Write every slide of the source, and tell of each."""
-    source = these.source
-    begun = _still_wanted(these)
-    collector = Collector(source.tiles_per_slide, begun)
-    width = next((part.features.shape[1] for part in begun.values()), None)
-    saved = time.monotonic()
-    try:
-        for batch in SmallChunkIterator(basic(source), ["image", "label", "info"]):
-            rows = to_numpy(batch["info"])
-            features = _features(model, batch["image"], rows, source, width)
-            width = features.shape[1]
-            these.seen(len(rows))
-            for found in collector.add(features, rows):
-                path = source.dataset.slides[found.slide].path
-                content = content_of(found, source.level0_strides[found.slide])
-                these.note(path, these.results.write(path, partial(write, content)))
-                these.results.under_way(path).remove()
-            if time.monotonic() - saved >= _SAVE_SECONDS:
-                _save(collector, these)
-                saved = time.monotonic()
-    finally:
-        _save(collector, these)
+class _Prediction:
+    """A `Work`: a file of features for each slide."""
 
+    def __init__(
+        self, results: ResultFolder, model: Model, write: Callable[[FeatureFile, Path], object]
+    ) -> None:
+        self.results, self._model, self._write = results, model, write
+        self._begun: dict[int, SlideFeatures] = {}
 
-def _still_wanted(these: Pass) -> dict[int, SlideFeatures]:
-    """What an earlier call kept, of tiles that this one leaves out as done."""
-    found = {}
-    for slide, part in these.begun.items():
-        kept = these.source.is_done(slide, part.rows[:, [Info.X, Info.Y]])
-        if kept.any():
-            found[slide] = SlideFeatures(slide, part.features[kept], part.rows[kept])
-    return found
+    def begun(self, dataset: Dataset) -> dict[Path, Corners]:
+        """See `Work.begun`."""
+        self._begun, corners = {}, {}
+        for slide, record in enumerate(dataset.slides):
+            part = self._log(record.path).load(slide)
+            if part is not None:
+                self._begun[slide] = part
+                corners[record.path] = part.rows[:, [Info.X, Info.Y]]
+        return corners
 
+    def write_all(self, these: Pass) -> None:
+        """See `Work.write_all`."""
+        source = these.source
+        begun = self._still_wanted(source)
+        collector = Collector(source.tiles_per_slide, begun)
+        width = next((part.features.shape[1] for part in begun.values()), None)
+        saved = time.monotonic()
+        try:
+            for batch in SmallChunkIterator(basic(source), ["image", "label", "info"]):
+                rows = to_numpy(batch["info"])
+                features = _features(self._model, batch["image"], rows, source, width)
+                width = features.shape[1]
+                these.seen(len(rows))
+                for found in collector.add(features, rows):
+                    path = source.dataset.slides[found.slide].path
+                    content = content_of(found, source.level0_strides[found.slide])
+                    these.note(path, self.results.write(path, partial(self._write, content)))
+                    self.forget(path)
+                if time.monotonic() - saved >= _SAVE_SECONDS:
+                    self._save(collector, source)
+                    saved = time.monotonic()
+        finally:
+            self._save(collector, source)
 
-def _save(collector: Collector, these: Pass) -> None:
-    """Keep what came of slides that are not finished."""
-    for part in collector.unsaved():
-        these.results.under_way(these.source.dataset.slides[part.slide].path).append(part)
+    def forget(self, slide: Path) -> None:
+        """See `Work.forget`."""
+        self._log(slide).remove()
+
+    def _log(self, slide: Path) -> UnderWay:
+        return UnderWay(self.results.under_way(slide, "tiles"), slide)
+
+    def _still_wanted(self, source: TileSource) -> dict[int, SlideFeatures]:
+        """What an earlier call kept, of tiles that the source leaves out as done."""
+        found = {}
+        for slide, part in self._begun.items():
+            kept = source.is_done(slide, part.rows[:, [Info.X, Info.Y]])
+            if kept.any():
+                found[slide] = SlideFeatures(slide, part.features[kept], part.rows[kept])
+        return found
+
+    def _save(self, collector: Collector, source: TileSource) -> None:
+        """Keep what came of slides that are not finished."""
+        for part in collector.unsaved():
+            self._log(source.dataset.slides[part.slide].path).append(part)
 
 
 def _features(

@@ -7,9 +7,11 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from pydmed_dali.dali.info import Info
+import numpy as np
+from numpy.typing import NDArray
+
 from pydmed_dali.dali.ranks import choose_rank
 from pydmed_dali.dali.tile_source import TileSource
 from pydmed_dali.dataset import Dataset
@@ -22,7 +24,6 @@ from pydmed_dali.errors import (
     SlideReadError,
 )
 from pydmed_dali.geometry import Size
-from pydmed_dali.infer.collector import SlideFeatures
 from pydmed_dali.infer.folder import ResultFolder
 from pydmed_dali.loader.own_annotations import AnnotationPlan, plan_annotations
 from pydmed_dali.plan.tile_window import share_slides
@@ -46,16 +47,33 @@ Seen = Callable[[int], object]
 """Called with how many tiles a batch had, once the model has seen them."""
 
 
+Corners = NDArray[np.int64]
+"""(n, 2): (x, y) of tiles, in level-0 pixels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pass:
     """What goes over the slides that are left, as far as it comes."""
 
     source: TileSource
-    results: ResultFolder
-    begun: Mapping[int, SlideFeatures]
-    """What is there of slides that are not finished, by their position in the source's dataset."""
     note: Note
     seen: Seen
+
+
+class Work(Protocol):
+    """What is done with tiles: a kind of results, in a folder of its own."""
+
+    def begun(self, dataset: Dataset) -> dict[Path, Corners]:
+        """The tiles that an earlier call did, of slides of this dataset that it did not finish."""
+        ...
+
+    def write_all(self, these: Pass) -> None:
+        """Write every slide of the source, and tell of each."""
+        ...
+
+    def forget(self, slide: Path) -> None:
+        """Remove what is kept of a slide that is not finished."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +94,7 @@ def run_slides(
     folder: str | os.PathLike[str],
     suffix: str,
     run: Mapping[str, Any],
-    write_all: Callable[[Pass], object],
+    start: Callable[[ResultFolder], Work],
     *,
     on_error: str,
     rank: int | None,
@@ -87,7 +105,7 @@ def run_slides(
     stride: int | Size | None,
     **options: Any,
 ) -> Predicted:
-    """Have `write_all` write a file for each slide of this rank that has none; see `predict`.
+    """Have a `Work` write a file for each slide of this rank that has none; see `predict`.
 
     `run` is what results follow from beside the slide and the options that are known here. Where a
     slide goes bad on the way, another source goes on with what is left.
@@ -104,10 +122,11 @@ def run_slides(
         {**run, **_identity(tile, step, options)},
         [record.path for record in dataset.slides],
     )
+    work = start(results)
     own = _share(dataset, *choose_rank(rank, world_size))
     finished = [path for path in own if results.has(path)]
     for path in finished:
-        results.under_way(path).remove()  # what ended a call may have come just before
+        work.forget(path)  # what ended a call may have come just before
     kept = tuple(results.file(path) for path in finished)
     plan = plan_annotations(
         dataset,
@@ -119,7 +138,7 @@ def run_slides(
     options |= {"tile_size": tile, "stride": step}
     over = {*skipped, *finished}
     left = [path for path in own if path not in over]
-    going = _Going(dataset, results, write_all, plan, options, on_error, on_slide, progress, left)
+    going = _Going(dataset, work, plan, options, on_error, on_slide, progress, left)
     for begin in range(0, len(left), _TOGETHER):
         going.over(left[begin : begin + _TOGETHER])
     if going.skipped and not (going.written or kept or skipped):
@@ -133,8 +152,7 @@ class _Going:
     def __init__(
         self,
         dataset: Dataset,
-        results: ResultFolder,
-        write_all: Callable[[Pass], object],
+        work: Work,
         plan: AnnotationPlan | None,
         options: dict[str, Any],
         on_error: str,
@@ -142,7 +160,7 @@ class _Going:
         progress: Progress | None,
         slides: Sequence[Path],
     ) -> None:
-        self._dataset, self._results, self._write_all = dataset, results, write_all
+        self._dataset, self._work = dataset, work
         self._plan, self._options, self._on_error = plan, options, on_error
         self._on_slide, self._progress = on_slide, progress
         self._to_look_at, self._looked_at, self._tiles_found = len(slides), 0, 0
@@ -170,13 +188,11 @@ class _Going:
                 logger.warning("%s; the slide is skipped", str(error))
                 self.skipped[bad] = str(error)
                 if isinstance(error, SlideChangedError | SlideNotFoundError):
-                    self._results.under_way(bad).remove()  # it was of the former file
+                    self._work.forget(bad)  # it was of the former file
 
     def _run(self, left: Dataset) -> None:
-        begun = _begun(left, self._results)
-        done = {left.slides[n].path: part.rows[:, [Info.X, Info.Y]] for n, part in begun.items()}
         annotated = {} if self._plan is None else _annotated(left, self._plan)
-        with TileSource(left, done=done, **self._options, **annotated) as source:
+        with TileSource(left, done=self._work.begun(left), **self._options, **annotated) as source:
             found = source.report().slides_skipped
             if found and self._on_error == "raise":
                 raise SlideReadError(next(iter(found.values())))
@@ -186,7 +202,7 @@ class _Going:
             self._tiles_found += tiles
             to_come = self._to_look_at * self._tiles_found / self._looked_at
             self._total = self._tiles + tiles + round(to_come)
-            self._write_all(Pass(source, self._results, begun, self._note, self._seen))
+            self._work.write_all(Pass(source, self._note, self._seen))
 
     def _note(self, path: Path, file: Path) -> None:
         self.written[path] = file
@@ -197,16 +213,6 @@ class _Going:
         self._tiles += count
         if self._progress is not None:
             self._progress(self._tiles, self._total)
-
-
-def _begun(dataset: Dataset, results: ResultFolder) -> dict[int, SlideFeatures]:
-    """What an earlier call kept of slides that it did not finish."""
-    found = {}
-    for slide, record in enumerate(dataset.slides):
-        part = results.under_way(record.path).load(slide)
-        if part is not None:
-            found[slide] = part
-    return found
 
 
 def _identity(tile: Size, stride: Size, options: Mapping[str, Any]) -> dict[str, Any]:

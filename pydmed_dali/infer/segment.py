@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,11 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
 from pydmed_dali.infer.asking import Model, ask, finite, unfit
-from pydmed_dali.infer.class_picture import NOTHING, Classes, write_classes
+from pydmed_dali.infer.class_picture import NOTHING, write_classes
 from pydmed_dali.infer.collector import Features, Rows
-from pydmed_dali.infer.running import Note, Pass, Predicted, Progress, run_slides
+from pydmed_dali.infer.folder import ResultFolder
+from pydmed_dali.infer.half_done import HalfDone, Saved
+from pydmed_dali.infer.running import Corners, Note, Pass, Predicted, Progress, run_slides
 from pydmed_dali.infer.stitch import WINDOWS, Stitcher, blending_weights
 from pydmed_dali.pipelines.basic import basic
 
@@ -54,11 +55,12 @@ def segment(
         stride: a multiple of n; by default a tile, without overlap. Half a tile is usual.
         window: `hann` or `mean`: see `stitch.blending_weights`.
         dataset, folder, model_name, tile_size, on_error, rank, world_size, on_slide, progress,
-            options: as for `predict`, which also tells of errors. Called again, it goes on with
-            the slides that have no file: one under way is begun anew.
+            options: as for `predict`, which also tells of errors.
 
-    Of a slide under way, scores lie in unnamed files in `folder`: 4 * (K + 1) bytes for each pixel
-    of one row of BigChunks across the picture, and its classes, a byte a pixel.
+    Of a slide under way, scores lie in files in `folder`: 4 * (K + 1) bytes for each pixel
+    of one row of BigChunks across the picture, and its classes, a byte a pixel. Called again, it
+    goes on where the last row of BigChunks began, in `folder/.NAME.tif.rows`; rows above stay as
+    they are, where annotations or masks have changed too.
     """
     if window not in WINDOWS:
         raise OptionError(f"window must be one of {', '.join(WINDOWS)}, not {window!r}")
@@ -67,7 +69,7 @@ def segment(
         folder,
         ".tif",
         {"version": _VERSION, "model_name": model_name, "window": window},
-        lambda these: _run(these, model, window, Path(folder)),
+        lambda results: _Segmentation(results, model, window, Path(folder)),
         on_error=on_error,
         rank=rank,
         world_size=world_size,
@@ -79,39 +81,71 @@ def segment(
     )
 
 
-def _run(these: Pass, model: Model, window: str, folder: Path) -> None:
-    """Write every slide of the source, and tell of each. Slides come one after the other."""
-    source = these.source
-    left, under_way, present = dict(source.tiles_per_slide), None, -1
-    shape: tuple[int, ...] | None = None
-    try:
-        for batch in SmallChunkIterator(basic(source), ["image", "label", "info"]):
-            rows = to_numpy(batch["info"])
-            scores = _scores(model, batch["image"], rows, source, shape)
-            shape = scores.shape[1:]
-            these.seen(len(rows))
-            for slide in dict.fromkeys(rows[:, Info.SLIDE].tolist()):
-                if slide != present or under_way is None:
-                    under_way, present = _Slide(source, slide, shape, window, folder), slide
-                of_slide = rows[:, Info.SLIDE] == slide
-                under_way.add(scores[of_slide], rows[of_slide])
-                left[slide] -= int(of_slide.sum())
-                if not left[slide]:
-                    path = source.dataset.slides[slide].path
-                    write = partial(
-                        write_classes,
-                        classes=under_way.classes(),
-                        mpp=under_way.mpp,
-                        pixel=under_way.pixel,
-                    )
-                    written = these.results.write(path, write)
-                    del write
-                    under_way.close()
-                    under_way = None
-                    these.note(path, written)
-    finally:
-        if under_way is not None:
-            under_way.close()
+class _Segmentation:
+    """A `Work`: a picture of classes for each slide. Slides come one after the other."""
+
+    def __init__(self, results: ResultFolder, model: Model, window: str, folder: Path) -> None:
+        self.results, self._model, self._window, self._folder = results, model, window, folder
+        self._begun: dict[int, Saved] = {}
+
+    def begun(self, dataset: Dataset) -> dict[Path, Corners]:
+        """See `Work.begun`."""
+        self._begun, corners = {}, {}
+        for slide, record in enumerate(dataset.slides):
+            saved = self._half_done(record.path).load()
+            if saved is not None:
+                self._begun[slide] = saved
+                corners[record.path] = saved.corners
+        return corners
+
+    def write_all(self, these: Pass) -> None:
+        """See `Work.write_all`."""
+        source = these.source
+        left, under_way, present = dict(source.tiles_per_slide), None, -1
+        shape = next((saved.shape for saved in self._begun.values()), None)
+        try:
+            for batch in SmallChunkIterator(basic(source), ["image", "label", "info"]):
+                rows = to_numpy(batch["info"])
+                scores = _scores(self._model, batch["image"], rows, source, shape)
+                shape = scores.shape[1:]
+                these.seen(len(rows))
+                for slide in dict.fromkeys(rows[:, Info.SLIDE].tolist()):
+                    if slide != present or under_way is None:
+                        under_way, present = self._begin(source, slide, shape), slide
+                    of_slide = rows[:, Info.SLIDE] == slide
+                    under_way.add(scores[of_slide], rows[of_slide])
+                    left[slide] -= int(of_slide.sum())
+                    if not left[slide]:
+                        path = source.dataset.slides[slide].path
+                        written = self.results.write(path, under_way.write)
+                        under_way.close()
+                        under_way = None
+                        self.forget(path)
+                        these.note(path, written)
+        finally:
+            if under_way is not None:
+                under_way.close()
+
+    def forget(self, slide: Path) -> None:
+        """See `Work.forget`."""
+        self._half_done(slide).remove()
+
+    def _half_done(self, slide: Path) -> HalfDone:
+        return HalfDone(self.results.under_way(slide, "rows"), slide)
+
+    def _begin(self, source: TileSource, slide: int, shape: tuple[int, ...]) -> _Slide:
+        """Begin a slide, or go on with it, where the source leaves out what is done."""
+        half_done = self._half_done(source.dataset.slides[slide].path)
+        saved = self._begun.get(slide)
+        if saved is not None and not source.is_done(slide, saved.corners).any():
+            saved = None
+        if saved is None:
+            half_done.remove()
+        try:
+            return _Slide(source, slide, shape, self._window, self._folder, half_done, saved)
+        except BaseException:
+            half_done.remove_unless_saved()
+            raise
 
 
 class _Slide:
@@ -124,27 +158,30 @@ class _Slide:
         shape: tuple[int, ...],
         window: str,
         folder: Path,
+        half_done: HalfDone,
+        saved: Saved | None,
     ) -> None:
-        classes, height, width = shape
+        classes, height, width = self._shape = shape
+        self._half_done, self._source, self._slide = half_done, source, slide
         self._step = source.options.crop.height // height
-        self._source, self._slide = source, slide
-        stride = source.level0_strides[slide]
+        self._stride = source.level0_strides[slide]
         self._pixels = Size(source.stride.width // self._step, source.stride.height // self._step)
-        extent = source.extents[slide]
+        self._columns = source.grid_shapes[slide][1]
         self._borders, self._begun = source.chunk_rows[slide], 0
+        extent = source.extents[slide]
+        self._picture = Size(-(-extent.width // self._step), -(-extent.height // self._step))
         self._stitcher = Stitcher(
             folder,
-            Size(-(-extent.width // self._step), -(-extent.height // self._step)),
-            across=(source.grid_shapes[slide][1] - 1) * self._pixels.width + width,
+            half_done.classes(self._picture),
+            across=(self._columns - 1) * self._pixels.width + width,
             rows=(int(np.diff(self._borders).max()) - 1) * self._pixels.height + height,
             weights=blending_weights(window, height, width),
             classes=classes,
         )
-        self.mpp: tuple[float, float] | None = None
-        self.pixel = (
-            stride[0] / self._pixels.width,
-            stride[1] / self._pixels.height,
-        )
+        self._mpp: tuple[float, float] | None = None
+        if saved is not None:
+            self._begun = saved.row
+            self._stitcher.go_on(saved.row * self._pixels.height, saved.sums)
 
     def add(self, scores: Features, rows: Rows) -> None:
         """Take some tiles, (n, K, height, width)."""
@@ -154,11 +191,17 @@ class _Slide:
             self._stitcher.add(column * self._pixels.width, line * self._pixels.height, tile)
         if rows[0, Info.MPP_PM]:
             side = float(rows[0, Info.MPP_PM]) / 1e6 * self._step
-            self.mpp = (side, side)
+            self._mpp = (side, side)
 
-    def classes(self) -> Classes:
-        """(height, width): the class of each pixel of the slide, until `close`."""
-        return self._stitcher.classes()
+    def write(self, path: Path) -> None:
+        """Write the picture, once all tiles have come."""
+        pixel = (self._stride[0] / self._pixels.width, self._stride[1] / self._pixels.height)
+        write_classes(path, self._stitcher.classes(), self._mpp, pixel)
+
+    def close(self) -> None:
+        """Let go of the files; those that a call can go on with stay."""
+        self._stitcher.close()
+        self._half_done.remove_unless_saved()
 
     def _finish_above(self, line: int) -> None:
         """A tile of row `line` came: rows of chunks above its own are over."""
@@ -166,10 +209,10 @@ class _Slide:
         if begin > self._begun:
             self._stitcher.finish(begin * self._pixels.height)
             self._begun = begin
-
-    def close(self) -> None:
-        """Let go of the files."""
-        self._stitcher.close()
+            sums = self._stitcher.sums(self._shape[1] - self._pixels.height)
+            self._half_done.save(
+                Saved(begin, self._columns, self._stride, self._shape, self._picture, sums)
+            )
 
 
 def _scores(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.errors import ResultError
-from pydmed_dali.geometry import Size
 from pydmed_dali.infer.class_picture import NOTHING, Classes
 from pydmed_dali.infer.collector import Features
 from pydmed_dali.wording import gib
@@ -38,6 +38,16 @@ def blending_weights(window: str, height: int, width: int) -> Weights:
     return weights
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sums:
+    """Of some rows of a picture, with what tiles reach beyond it."""
+
+    scores: NDArray[np.float32]
+    """(rows, across, K): of weighted scores."""
+    weights: Weights
+    """(rows, across): of weights."""
+
+
 class Stitcher:
     """Blends the scores of tiles that come row of chunks after row of chunks, down a picture.
 
@@ -46,15 +56,22 @@ class Stitcher:
     """
 
     def __init__(
-        self, folder: Path, picture: Size, across: int, rows: int, weights: Weights, classes: int
+        self,
+        folder: Path,
+        picture: Classes,
+        across: int,
+        rows: int,
+        weights: Weights,
+        classes: int,
     ) -> None:
-        """`across` and `rows` are what tiles reach over: to the right, beyond the picture too, and
-        downwards, at a time.
+        """`picture` is to be filled, in place. `across` and `rows` are what tiles reach over: to
+        the right, beyond the picture too, and downwards, at a time.
         """
-        self._weights, self._top, self._picture = weights, 0, picture
-        self._sums = _room(folder, (rows, across, classes), np.float32)
-        self._total = _room(folder, (rows, across), np.float32)
-        self._classes = _room(folder, (picture.height, picture.width), np.uint8)
+        self._weights, self._top, self._classes = weights, 0, picture
+        with tempfile.TemporaryFile(dir=folder) as file:
+            self._sums = room(file, (rows, across, classes), np.float32, folder)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            self._total = room(file, (rows, across), np.float32, folder)
 
     def add(self, x: int, y: int, scores: Features) -> None:
         """Add a tile, (K, height, width), whose corner is at (x, y) of the picture."""
@@ -66,11 +83,11 @@ class Stitcher:
 
     def finish(self, until: int) -> None:
         """No tile that comes touches the rows of the picture above `until` any more."""
-        done = until - self._top
+        done, width = until - self._top, self._classes.shape[1]
         for first in range(0, min(done, len(self._sums)), _ROWS):
             rows = slice(first, min(first + _ROWS, done))
-            scores = np.asarray(self._sums[rows])[:, : self._picture.width]
-            covered = np.asarray(self._total[rows])[:, : self._picture.width] > 0
+            scores = np.asarray(self._sums[rows])[:, :width]
+            covered = np.asarray(self._total[rows])[:, :width] > 0
             # The weights' sum is the same for all classes: the highest sum is the highest mean.
             best = np.where(covered, scores.argmax(axis=-1), NOTHING)
             target = self._classes[self._top + first :][: len(best)]
@@ -85,25 +102,36 @@ class Stitcher:
 
     def classes(self) -> Classes:
         """(height, width): the class of each pixel of the picture, once no tile is left."""
-        self.finish(self._picture.height)
+        self.finish(len(self._classes))
         return self._classes
+
+    def sums(self, rows: int) -> Sums:
+        """Of the first rows that are not finished: what the tiles so far gave them."""
+        return Sums(np.array(self._sums[:rows]), np.array(self._total[:rows]))
+
+    def go_on(self, top: int, sums: Sums) -> None:
+        """Of a picture that an earlier call filled down to `top`."""
+        self._top = top
+        self._sums[: len(sums.scores)] = sums.scores
+        self._total[: len(sums.weights)] = sums.weights
 
     def close(self) -> None:
         """Let go of the files."""
         del self._sums, self._total, self._classes
 
 
-def _room(folder: Path, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
-    """An array in an unnamed file, whose room is taken at once: a disk that is full only when a
-    mapped page is written ends the process. Raises `ResultError` where there is not so much.
+def room(
+    file: IO[bytes], shape: tuple[int, ...], kind: type[np.generic], folder: Path
+) -> NDArray[Any]:
+    """An array in a file, whose room is taken at once: a disk that is full only when a mapped page
+    is written ends the process. Raises `ResultError` where the folder's disk has not so much.
     """
     size = math.prod(shape) * np.dtype(kind).itemsize
-    with tempfile.TemporaryFile(dir=folder) as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            raise ResultError(
-                f"{folder} has no room for the scores of a slide under way, {gib(size)} ({error}); "
-                "make room, lower chunk_size, or have the model score fewer pixels"
-            ) from error
-        return np.memmap(file, kind, "r+", shape=shape)
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise ResultError(
+            f"{folder} has no room for the scores of a slide under way, {gib(size)} ({error}); "
+            "make room, lower chunk_size, or have the model score fewer pixels"
+        ) from error
+    return np.memmap(file, kind, "r+", shape=shape)

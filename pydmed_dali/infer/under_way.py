@@ -36,7 +36,7 @@ class UnderWay:
     def append(self, part: SlideFeatures) -> None:
         """Add tiles. A disk that is full is told in the log: finished slides are what counts."""
         if not self._identity:
-            self._identity = _identity(self._slide)
+            self._identity = identity_of(self._slide)
         body = part.rows.tobytes() + part.features.tobytes()
         head = _HEAD.pack(_MARK, *part.features.shape, zlib.crc32(body))
         try:
@@ -51,7 +51,7 @@ class UnderWay:
             content = self._file.read_bytes()
         except OSError:
             return None
-        self._identity = _identity(self._slide)
+        self._identity = identity_of(self._slide)
         if not content.startswith(self._identity):
             content = b""
         parts: list[SlideFeatures] = []
@@ -75,7 +75,7 @@ class UnderWay:
             self._file.unlink()
 
 
-def _identity(slide: Path) -> bytes:
+def identity_of(slide: Path) -> bytes:
     """A line that tells the slide's file from others, wherever it lies."""
     found = file_identity(slide)
     known = None if found is None else (found.size, found.mtime_ns, found.sample.hex())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,78 @@ def test_rows_of_chunks_without_any_tile_are_told(tmp_path: Path, stride: int) -
     inner = inner if stride < 64 else covered
     clear = inner & (first - second > 1e-3)
     np.testing.assert_array_equal(found[clear], scores.argmax(axis=-1)[clear])
+
+
+class Breaks:
+    """A model that raises at a batch; keeps how many tiles it answered for."""
+
+    def __init__(self, step: int, at: int) -> None:
+        self._model, self._left, self.tiles = model(step), at, 0
+
+    def __call__(self, tiles: torch.Tensor) -> torch.Tensor:
+        if not self._left:
+            raise ValueError("out of luck")
+        self._left -= 1
+        self.tiles += len(tiles)
+        scores: torch.Tensor = self._model(tiles)
+        return scores
+
+
+@pytest.mark.parametrize(("stride", "step"), [(64, 1), (32, 2), (48, 4)])
+@pytest.mark.parametrize("chunk", [130, 256])
+def test_a_call_goes_on_where_the_last_row_of_chunks_began(
+    tmp_path: Path, stride: int, step: int, chunk: int
+) -> None:
+    (tmp_path / "slides").mkdir()
+    write_coordinate_slide(tmp_path / "slides" / "a.tif", Size(200, 1300), levels=1, mpp=0.5)
+    dataset = folder_dataset(tmp_path / "slides")
+    options: dict[str, Any] = {**OPTIONS, "stride": stride, "chunk_size": 130}
+    (whole,) = segment(dataset, model(step), tmp_path / "whole", **options).written
+    out = tmp_path / "out"
+    every = Breaks(step, 1000)
+    segment(dataset, every, tmp_path / "count", **options)
+    seen = 0
+    for at in (1, 4, 4, 5):  # the first ends within the first row of chunks
+        broken = Breaks(step, at)
+        with pytest.raises(OwnCodeError, match="out of luck"):
+            segment(dataset, broken, out, **options)
+        seen += broken.tiles
+    assert {path.name for path in (out / ".a.tif.rows").iterdir()} == {"classes", "state.npz"}
+    last = Breaks(step, 1000)
+    (written,) = segment(dataset, last, out, **{**options, "chunk_size": chunk}).written
+    assert sorted(path.name for path in out.iterdir()) == ["a.tif", "run.json"]
+    if chunk == 130:
+        assert written.read_bytes() == whole.read_bytes()
+    else:  # sums of another order: equal scores apart
+        assert (tifffile.imread(written) == tifffile.imread(whole)).mean() > 0.999
+    # Of each call at most the tiles of one row of chunks, and a batch, are run again.
+    in_a_row = every.tiles // (1300 // stride) * (130 // stride + 1)
+    assert every.tiles - last.tiles > 0 and seen + last.tiles < every.tiles + 5 * (in_a_row + 7)
+
+
+def test_what_is_kept_of_a_changed_slide_or_damaged_is_not_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "slides").mkdir()
+    path = tmp_path / "slides" / "a.tif"
+    write_coordinate_slide(path, Size(200, 1300), levels=1, mpp=0.5)
+    dataset, out = folder_dataset(tmp_path / "slides"), tmp_path / "out"
+    options: dict[str, Any] = {**OPTIONS, "chunk_size": 130}
+    (whole,) = segment(dataset, model(1), tmp_path / "whole", **options).written
+    state = out / ".a.tif.rows" / "state.npz"
+    for damage in (
+        lambda: state.write_bytes(state.read_bytes()[:-30]),
+        state.unlink,
+        lambda: (state.parent / "classes").write_bytes(b"short"),
+        partial(write_coordinate_slide, path, Size(200, 1300), levels=1, mpp=0.5, tile=128),
+    ):
+        with pytest.raises(OwnCodeError):
+            segment(dataset, Breaks(1, 6), out, **options)
+        damage()
+        anew = Breaks(1, 1000)
+        (written,) = segment(dataset, anew, out, **options).written
+        assert anew.tiles == 4 * 21, "all of them"
+        assert written.read_bytes() == whole.read_bytes()
+        assert sorted(path.name for path in out.iterdir()) == ["a.tif", "run.json"]
+        written.unlink()
 
 
 def test_openslide_shows_the_classes_in_colours_at_every_level(tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""The picture of a slide that is not finished, on disk, as far as it is final.
+
+A folder of two files: the classes, a byte a pixel, and what else a call needs to go on at a row of
+the grid: the sums that the rows above it gave to the pixels below.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydmed_dali.geometry import Size
+from pydmed_dali.infer.class_picture import Classes
+from pydmed_dali.infer.stitch import Sums, room
+from pydmed_dali.infer.under_way import identity_of
+
+logger = logging.getLogger("pydmed_dali.infer")
+
+_STATE, _CLASSES = "state.npz", "classes"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Saved:
+    """Where a call can go on."""
+
+    row: int
+    """Of the grid: the tiles of all rows above are in the picture, or in the sums."""
+    columns: int
+    """Of the grid."""
+    stride: tuple[float, float]
+    """(x, y) from one tile to the next, in level-0 pixels."""
+    shape: tuple[int, ...]
+    """(K, height, width) of what the model said of a tile."""
+    picture: Size
+    sums: Sums
+
+    @property
+    def corners(self) -> NDArray[np.int64]:
+        """(n, 2): (x, y) of all tiles above the row, in level-0 pixels."""
+        down, across = np.indices((self.row, self.columns)).reshape(2, -1)
+        places = np.stack([across, down], axis=1) * self.stride
+        found: NDArray[np.int64] = np.rint(places).astype(np.int64)
+        return found
+
+
+class HalfDone:
+    """The folder of one slide."""
+
+    def __init__(self, folder: Path, slide: Path) -> None:
+        self._folder, self._slide = folder, slide
+
+    def load(self) -> Saved | None:
+        """Where to go on; None, and no folder, where there is nothing of this file."""
+        if not self._folder.exists():
+            return None
+        try:
+            with (
+                open(self._folder / _STATE, "rb") as file,
+                np.load(file, allow_pickle=False) as state,
+            ):
+                if bytes(state["identity"]) == identity_of(self._slide):
+                    row, columns, width, height, *shape = state["numbers"].tolist()
+                    x, y = state["stride"].tolist()
+                    sums, size = Sums(state["sums"], state["weights"]), Size(width, height)
+                    if self._has_classes(size):
+                        return Saved(row, columns, (x, y), tuple(shape), size, sums)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            logger.debug("%s: it cannot be gone on with (%s)", self._folder, error)
+        self.remove()
+        return None
+
+    def classes(self, size: Size) -> Classes:
+        """The picture; made where it is not there. Raises `ResultError` where there is no room."""
+        self._folder.mkdir(exist_ok=True)
+        shape = (size.height, size.width)
+        with open(self._folder / _CLASSES, "r+b" if self._has_classes(size) else "w+b") as file:
+            return room(file, shape, np.uint8, self._folder)
+
+    def save(self, saved: Saved) -> None:
+        """From now on a call goes on here. A disk that is full is told in the log."""
+        part = self._folder / f"{_STATE}.part"
+        size = (saved.picture.width, saved.picture.height)
+        try:
+            with part.open("wb") as file:
+                np.savez(
+                    file,
+                    identity=np.frombuffer(identity_of(self._slide), np.uint8),
+                    numbers=np.array([saved.row, saved.columns, *size, *saved.shape]),
+                    stride=np.array(saved.stride),
+                    sums=saved.sums.scores,
+                    weights=saved.sums.weights,
+                )
+            os.replace(part, self._folder / _STATE)
+        except OSError as error:
+            logger.warning("%s: a slide under way is not kept (%s)", self._folder, error)
+
+    def remove_unless_saved(self) -> None:
+        """Forget a picture with which no call could go on."""
+        if not (self._folder / _STATE).exists():
+            self.remove()
+
+    def remove(self) -> None:
+        """Forget the picture."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _has_classes(self, size: Size) -> bool:
+        file = self._folder / _CLASSES
+        return file.exists() and file.stat().st_size == size.area
