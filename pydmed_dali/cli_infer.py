@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pydmed_dali.cli_preview import dataset_of
 from pydmed_dali.dali.device import choose_device
+from pydmed_dali.dataset import Dataset
 from pydmed_dali.infer.heatmap import heatmap
 from pydmed_dali.infer.models import load_model
 from pydmed_dali.infer.predict import predict
@@ -82,7 +83,7 @@ def run_infer(
         def seen(done: int, total: int) -> None:
             nonlocal tiles, shown
             tiles, now = done, time.monotonic()
-            if now - shown < _SECONDS_A_LINE and done < total:
+            if console is None or (now - shown < _SECONDS_A_LINE and done < total):
                 return
             shown = now
             rate = f"{done / (now - begun):,.0f}/s, {_busy(device)}"
@@ -107,13 +108,24 @@ def run_infer(
             device=device,
             **options,
         )
+        for slide, file in _kept_slides(dataset, done.kept):
+            if column is not None and not file.with_suffix(".png").exists():
+                pictures.append(file.with_suffix(".png"))
+                heatmap(slide, file, pictures[-1], column)
     return Inferred(done, tiles, time.monotonic() - begun, tuple(pictures))
+
+
+def _kept_slides(dataset: Dataset, kept: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
+    """The slide of each file that an earlier call wrote, and the file."""
+    slides = {record.path.stem: record.path for record in dataset.slides}
+    for file in kept:
+        yield slides[file.stem], file
 
 
 def _busy(device: str) -> str:
     """How busy the GPU is, where torch can tell, or else the processor since it was asked last."""
     if device == "gpu":
-        with suppress(ModuleNotFoundError, RuntimeError):  # torch asks NVML, by nvidia-ml-py
+        with suppress(Exception):  # torch asks NVML, by nvidia-ml-py, which not every GPU answers
             return f"GPU {torch.cuda.utilization()}%"
     return f"CPU {psutil.cpu_percent():.0f}%"
 

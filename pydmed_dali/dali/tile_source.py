@@ -33,6 +33,7 @@ from pydmed_dali.loader.wanted import TilesPlan
 from pydmed_dali.plan.grid import SlideGrid
 from pydmed_dali.plan.tile_sampler import TileSampler
 from pydmed_dali.slide.cache import cache_folder
+from pydmed_dali.slide.file_identity import FileIdentity
 
 logger = logging.getLogger("pydmed_dali.dali")
 
@@ -177,6 +178,13 @@ class TileSource(BoundSource):
             found[inside] = done[tuple(places[inside].T)]
         return found
 
+    def file_of(self, slide: int) -> FileIdentity | None:
+        """The slide's file, by position in `Dataset.slides`, that the tiles which came are of.
+
+        None before the first, and where there is no file to be seen.
+        """
+        return self._engine.residents.file_of(slide)
+
     def grid_places(self, slide: int, corners: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n, 2), row and column in the slide's grid, of tiles with these corners.
 
@@ -264,7 +272,7 @@ class TileSource(BoundSource):
                     self.stride,
                     options.chunk,
                     view.tile,
-                    wanted_tiles(found),
+                    wanted_tiles(found, plan),
                 )
         if not grids:
             raise NoTilesError.of({paths[slide]: skipped[slide] for slide in sorted(skipped)})

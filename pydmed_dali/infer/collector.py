@@ -38,13 +38,15 @@ class SlideFeatures:
 class Collector:
     """Keeps the tiles of slides that are not complete yet; of slides in order, that is one."""
 
-    def __init__(
-        self, tiles_per_slide: Mapping[int, int], begun: Mapping[int, SlideFeatures]
-    ) -> None:
-        """`begun` has tiles of an earlier run, beside those that come."""
+    def __init__(self, tiles_per_slide: Mapping[int, int]) -> None:
+        """Tiles that come, by slide."""
         self._wanted = dict(tiles_per_slide)
-        self._parts = {slide: [part] for slide, part in begun.items()}
+        self._parts: dict[int, list[SlideFeatures]] = {}
         self._unsaved: dict[int, list[SlideFeatures]] = {}
+
+    def begin(self, part: SlideFeatures) -> None:
+        """Tiles of an earlier call, beside those that come: before the first of its slide comes."""
+        self._parts[part.slide] = [part]
 
     def add(self, features: Features, rows: Rows) -> Iterator[SlideFeatures]:
         """Take a batch, (n, K) and its `info`; the slides that it completes, tiles row by row."""
@@ -61,6 +63,10 @@ class Collector:
             whole = SlideFeatures.joined(self._parts.pop(slide))
             order = np.lexsort((whole.rows[:, Info.X], whole.rows[:, Info.Y]))
             yield SlideFeatures(slide, whole.features[order], whole.rows[order])
+
+    def put_back(self, part: SlideFeatures) -> None:
+        """Of what came from `unsaved`: it is to come again."""
+        self._unsaved.setdefault(part.slide, []).append(part)
 
     def unsaved(self) -> list[SlideFeatures]:
         """What came since the last call, of slides that are not complete."""

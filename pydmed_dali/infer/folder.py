@@ -111,7 +111,10 @@ def _replace(target: Path, write: Callable[[Path], object]) -> None:
     part = target.with_name(f".{target.name}.{uuid4().hex}.part")
     try:
         write(part)
-        os.replace(part, target)
+        if part.is_dir() and target.exists():  # another call finished it: a folder stays
+            shutil.rmtree(part)
+        else:
+            os.replace(part, target)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         with suppress(OSError):

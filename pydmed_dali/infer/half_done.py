@@ -20,6 +20,7 @@ from pydmed_dali.geometry import Size
 from pydmed_dali.infer.class_picture import Classes
 from pydmed_dali.infer.stitch import Sums, room
 from pydmed_dali.infer.under_way import identity_of
+from pydmed_dali.slide.file_identity import file_identity
 
 logger = logging.getLogger("pydmed_dali.infer")
 
@@ -39,7 +40,8 @@ class Saved:
     shape: tuple[int, ...]
     """(K, height, width) of what the model said of a tile."""
     picture: Size
-    sums: Sums
+    identity: bytes
+    """Of the slide's file."""
 
     @property
     def corners(self) -> NDArray[np.int64]:
@@ -53,11 +55,11 @@ class Saved:
 class HalfDone:
     """The folder of one slide."""
 
-    def __init__(self, folder: Path, slide: Path) -> None:
-        self._folder, self._slide = folder, slide
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
-    def load(self) -> Saved | None:
-        """Where to go on; None, and no folder, where there is nothing of this file."""
+    def load(self, slide: Path) -> Saved | None:
+        """Where to go on; None, and no folder, where there is nothing of the file at `slide`."""
         if not self._folder.exists():
             return None
         try:
@@ -65,12 +67,13 @@ class HalfDone:
                 open(self._folder / _STATE, "rb") as file,
                 np.load(file, allow_pickle=False) as state,
             ):
-                if bytes(state["identity"]) == identity_of(self._slide):
-                    row, columns, width, height, *shape = state["numbers"].tolist()
-                    x, y = state["stride"].tolist()
-                    sums, size = Sums(state["sums"], state["weights"]), Size(width, height)
-                    if self._has_classes(size):
-                        return Saved(row, columns, (x, y), tuple(shape), size, sums)
+                identity = bytes(state["identity"])
+                row, columns, width, height, *shape = state["numbers"].tolist()
+                x, y = state["stride"].tolist()
+                size = Size(width, height)
+                is_same = identity == identity_of(file_identity(slide))
+                if is_same and self._has_classes(size):
+                    return Saved(row, columns, (x, y), tuple(shape), size, identity)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             logger.debug("%s: it cannot be gone on with (%s)", self._folder, error)
         self.remove()
@@ -83,7 +86,12 @@ class HalfDone:
         with open(self._folder / _CLASSES, "r+b" if self._has_classes(size) else "w+b") as file:
             return room(file, shape, np.uint8, self._folder)
 
-    def save(self, saved: Saved) -> None:
+    def sums(self) -> Sums:
+        """Of the rows below the one where a call goes on."""
+        with open(self._folder / _STATE, "rb") as file, np.load(file) as state:
+            return Sums(state["sums"], state["weights"])
+
+    def save(self, saved: Saved, sums: Sums) -> None:
         """From now on a call goes on here. A disk that is full is told in the log."""
         part = self._folder / f"{_STATE}.part"
         size = (saved.picture.width, saved.picture.height)
@@ -91,11 +99,11 @@ class HalfDone:
             with part.open("wb") as file:
                 np.savez(
                     file,
-                    identity=np.frombuffer(identity_of(self._slide), np.uint8),
+                    identity=np.frombuffer(saved.identity, np.uint8),
                     numbers=np.array([saved.row, saved.columns, *size, *saved.shape]),
                     stride=np.array(saved.stride),
-                    sums=saved.sums.scores,
-                    weights=saved.sums.weights,
+                    sums=sums.scores,
+                    weights=sums.weights,
                 )
             os.replace(part, self._folder / _STATE)
         except OSError as error:

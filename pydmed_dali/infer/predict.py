@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pydmed_dali.dali.info import Info, to_numpy
@@ -20,8 +21,16 @@ from pydmed_dali.infer.asking import Model, ask, finite, unfit
 from pydmed_dali.infer.collector import Collector, Features, Rows, SlideFeatures
 from pydmed_dali.infer.feature_file import FeatureFile, content_of, writer
 from pydmed_dali.infer.folder import ResultFolder
-from pydmed_dali.infer.running import Corners, Note, Pass, Predicted, Progress, run_slides
-from pydmed_dali.infer.under_way import UnderWay
+from pydmed_dali.infer.running import (
+    Corners,
+    Note,
+    Pass,
+    Predicted,
+    Progress,
+    StaleError,
+    run_slides,
+)
+from pydmed_dali.infer.under_way import Begun, UnderWay, identity_of
 from pydmed_dali.pipelines.basic import basic
 
 _VERSION = 1
@@ -106,28 +115,30 @@ class _Prediction:
         self, results: ResultFolder, model: Model, write: Callable[[FeatureFile, Path], object]
     ) -> None:
         self.results, self._model, self._write = results, model, write
-        self._begun: dict[int, SlideFeatures] = {}
+        self._begun: dict[int, Begun] = {}
+        self._forgotten: set[Path] = set()
 
     def begun(self, dataset: Dataset) -> dict[Path, Corners]:
         """See `Work.begun`."""
-        self._begun, corners = {}, {}
-        for slide, record in enumerate(dataset.slides):
-            part = self._log(record.path).load(slide)
-            if part is not None:
-                self._begun[slide] = part
-                corners[record.path] = part.rows[:, [Info.X, Info.Y]]
-        return corners
+        found = {
+            slide: self._log(record.path).begun(record.path)
+            for slide, record in enumerate(dataset.slides)
+            if record.path not in self._forgotten
+        }
+        self._begun = {slide: begun for slide, begun in found.items() if begun is not None}
+        return {dataset.slides[slide].path: b.corners for slide, b in self._begun.items()}
 
     def write_all(self, these: Pass) -> None:
         """See `Work.write_all`."""
         source = these.source
-        begun = self._still_wanted(source)
-        collector = Collector(source.tiles_per_slide, begun)
-        width = next((part.features.shape[1] for part in begun.values()), None)
+        collector = Collector(source.tiles_per_slide)
+        width = next((begun.width for begun in self._begun.values()), None)
         saved = time.monotonic()
         try:
             for batch in SmallChunkIterator(basic(source), ["image", "label", "info"]):
                 rows = to_numpy(batch["info"])
+                for slide in np.unique(rows[:, Info.SLIDE]).tolist():
+                    self._go_on(slide, source, collector)
                 features = _features(self._model, batch["image"], rows, source, width)
                 width = features.shape[1]
                 these.seen(len(rows))
@@ -144,24 +155,37 @@ class _Prediction:
 
     def forget(self, slide: Path) -> None:
         """See `Work.forget`."""
+        self._forgotten.add(slide)
         self._log(slide).remove()
 
     def _log(self, slide: Path) -> UnderWay:
-        return UnderWay(self.results.under_way(slide, "tiles"), slide)
+        return UnderWay(self.results.under_way(slide, "tiles"))
 
-    def _still_wanted(self, source: TileSource) -> dict[int, SlideFeatures]:
-        """What an earlier call kept, of tiles that the source leaves out as done."""
-        found = {}
-        for slide, part in self._begun.items():
-            kept = source.is_done(slide, part.rows[:, [Info.X, Info.Y]])
-            if kept.any():
-                found[slide] = SlideFeatures(slide, part.features[kept], part.rows[kept])
-        return found
+    def _go_on(self, slide: int, source: TileSource, collector: Collector) -> None:
+        """Tiles of a slide come: give the collector those that are left out as done, once.
+
+        Raises `StaleError` where they are of another file, or there no more.
+        """
+        begun = self._begun.pop(slide, None)
+        if begun is None:
+            return
+        path = source.dataset.slides[slide].path
+        done = int(source.is_done(slide, begun.corners).sum())
+        part = self._log(path).load(slide)
+        if begun.identity != identity_of(source.file_of(slide)) or part is None:
+            raise StaleError(path)
+        kept = source.is_done(slide, part.rows[:, [Info.X, Info.Y]])
+        if int(kept.sum()) != done:
+            raise StaleError(path)
+        if done:
+            collector.begin(SlideFeatures(slide, part.features[kept], part.rows[kept]))
 
     def _save(self, collector: Collector, source: TileSource) -> None:
         """Keep what came of slides that are not finished."""
         for part in collector.unsaved():
-            self._log(source.dataset.slides[part.slide].path).append(part)
+            log = self._log(source.dataset.slides[part.slide].path)
+            if not log.append(part, identity_of(source.file_of(part.slide))):
+                collector.put_back(part)
 
 
 def _features(

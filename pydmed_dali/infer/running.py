@@ -18,9 +18,7 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import (
     NoTilesError,
     OptionError,
-    SlideChangedError,
     SlideError,
-    SlideNotFoundError,
     SlideReadError,
 )
 from pydmed_dali.geometry import Size
@@ -60,15 +58,26 @@ class Pass:
     seen: Seen
 
 
+class StaleError(Exception):
+    """What an earlier call kept of a slide is of another file than the tiles that come."""
+
+    def __init__(self, slide: Path) -> None:
+        super().__init__(str(slide))
+        self.slide = slide
+
+
 class Work(Protocol):
     """What is done with tiles: a kind of results, in a folder of its own."""
 
     def begun(self, dataset: Dataset) -> dict[Path, Corners]:
-        """The tiles that an earlier call did, of slides of this dataset that it did not finish."""
+        """The tiles that an earlier call did, of slides of this dataset that it did not finish.
+
+        Of none that was forgotten.
+        """
         ...
 
     def write_all(self, these: Pass) -> None:
-        """Write every slide of the source, and tell of each."""
+        """Write every slide of the source, and tell of each; may raise `StaleError`."""
         ...
 
     def forget(self, slide: Path) -> None:
@@ -187,8 +196,9 @@ class _Going:
                 # As text: a log that is kept would keep the error, and by its traceback the ring.
                 logger.warning("%s; the slide is skipped", str(error))
                 self.skipped[bad] = str(error)
-                if isinstance(error, SlideChangedError | SlideNotFoundError):
-                    self._work.forget(bad)  # it was of the former file
+            except StaleError as stale:
+                logger.warning("%s: another file stands there now; it is run anew", stale.slide)
+                self._work.forget(stale.slide)
 
     def _run(self, left: Dataset) -> None:
         annotated = {} if self._plan is None else _annotated(left, self._plan)
@@ -234,7 +244,7 @@ def _identity(tile: Size, stride: Size, options: Mapping[str, Any]) -> dict[str,
 def _share(dataset: Dataset, rank: int, world_size: int) -> list[Path]:
     """The slides of a rank, by the size of their files, which is about what there is to decode."""
     paths = [record.path for record in dataset.slides]
-    sizes = [path.stat().st_size if path.is_file() else 0 for path in paths]
+    sizes = [max(path.stat().st_size, 1) if path.is_file() else 1 for path in paths]
     return [paths[slide] for slide in share_slides(sizes, world_size)[rank]]
 
 

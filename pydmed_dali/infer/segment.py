@@ -19,8 +19,17 @@ from pydmed_dali.infer.class_picture import NOTHING, write_classes
 from pydmed_dali.infer.collector import Features, Rows
 from pydmed_dali.infer.folder import ResultFolder
 from pydmed_dali.infer.half_done import HalfDone, Saved
-from pydmed_dali.infer.running import Corners, Note, Pass, Predicted, Progress, run_slides
+from pydmed_dali.infer.running import (
+    Corners,
+    Note,
+    Pass,
+    Predicted,
+    Progress,
+    StaleError,
+    run_slides,
+)
 from pydmed_dali.infer.stitch import WINDOWS, Stitcher, blending_weights
+from pydmed_dali.infer.under_way import identity_of
 from pydmed_dali.pipelines.basic import basic
 
 _VERSION = 1
@@ -87,13 +96,14 @@ class _Segmentation:
     def __init__(self, results: ResultFolder, model: Model, window: str, folder: Path) -> None:
         self.results, self._model, self._window, self._folder = results, model, window, folder
         self._begun: dict[int, Saved] = {}
+        self._forgotten: set[Path] = set()
 
     def begun(self, dataset: Dataset) -> dict[Path, Corners]:
         """See `Work.begun`."""
         self._begun, corners = {}, {}
         for slide, record in enumerate(dataset.slides):
-            saved = self._half_done(record.path).load()
-            if saved is not None:
+            saved = self._half_done(record.path).load(record.path)
+            if saved is not None and record.path not in self._forgotten:
                 self._begun[slide] = saved
                 corners[record.path] = saved.corners
         return corners
@@ -128,10 +138,11 @@ class _Segmentation:
 
     def forget(self, slide: Path) -> None:
         """See `Work.forget`."""
+        self._forgotten.add(slide)
         self._half_done(slide).remove()
 
     def _half_done(self, slide: Path) -> HalfDone:
-        return HalfDone(self.results.under_way(slide, "rows"), slide)
+        return HalfDone(self.results.under_way(slide, "rows"))
 
     def _begin(self, source: TileSource, slide: int, shape: tuple[int, ...]) -> _Slide:
         """Begin a slide, or go on with it, where the source leaves out what is done."""
@@ -139,6 +150,8 @@ class _Segmentation:
         saved = self._begun.get(slide)
         if saved is not None and not source.is_done(slide, saved.corners).any():
             saved = None
+        if saved is not None and saved.identity != identity_of(source.file_of(slide)):
+            raise StaleError(source.dataset.slides[slide].path)
         if saved is None:
             half_done.remove()
         try:
@@ -181,7 +194,7 @@ class _Slide:
         self._mpp: tuple[float, float] | None = None
         if saved is not None:
             self._begun = saved.row
-            self._stitcher.go_on(saved.row * self._pixels.height, saved.sums)
+            self._stitcher.go_on(saved.row * self._pixels.height, half_done.sums())
 
     def add(self, scores: Features, rows: Rows) -> None:
         """Take some tiles, (n, K, height, width)."""
@@ -211,7 +224,15 @@ class _Slide:
             self._begun = begin
             sums = self._stitcher.sums(self._shape[1] - self._pixels.height)
             self._half_done.save(
-                Saved(begin, self._columns, self._stride, self._shape, self._picture, sums)
+                Saved(
+                    begin,
+                    self._columns,
+                    self._stride,
+                    self._shape,
+                    self._picture,
+                    identity_of(self._source.file_of(self._slide)),
+                ),
+                sums,
             )
 
 

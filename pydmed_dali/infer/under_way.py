@@ -10,15 +10,17 @@ import logging
 import os
 import struct
 import zlib
-from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pydmed_dali.dali.info import Info
 from pydmed_dali.infer.collector import SlideFeatures
-from pydmed_dali.slide.file_identity import file_identity
+from pydmed_dali.slide.file_identity import FileIdentity, file_identity
 
 logger = logging.getLogger("pydmed_dali.infer")
 
@@ -26,47 +28,73 @@ _HEAD = struct.Struct("<8sQQI")  # what it is, tiles, numbers of each, checksum
 _MARK = b"pydmed-1"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Begun:
+    """What is there of a slide, without the features."""
+
+    identity: bytes
+    """Of the slide's file."""
+    width: int
+    """K: numbers of each tile."""
+    corners: NDArray[np.int64]
+    """(n, 2): (x, y) of the tiles, each once, in level-0 pixels."""
+
+
 class UnderWay:
     """The log of one slide."""
 
-    def __init__(self, file: Path, slide: Path) -> None:
-        self._file, self._slide = file, slide
-        self._identity = b""
+    def __init__(self, file: Path) -> None:
+        self._file = file
 
-    def append(self, part: SlideFeatures) -> None:
-        """Add tiles. A disk that is full is told in the log: finished slides are what counts."""
-        if not self._identity:
-            self._identity = identity_of(self._slide)
+    def append(self, part: SlideFeatures, identity: bytes) -> bool:
+        """Add tiles of a slide's file; whether that was possible.
+
+        A disk that is full is told in the log: finished slides are what counts.
+        """
         body = part.rows.tobytes() + part.features.tobytes()
         head = _HEAD.pack(_MARK, *part.features.shape, zlib.crc32(body))
         try:
-            with self._file.open("ab") as file:
-                file.write((b"" if file.tell() else self._identity) + head + body)
+            with self._file.open("ab", buffering=0) as file:
+                end = file.tell()
+                left = memoryview((b"" if end else identity) + head + body)
+                try:
+                    while left:
+                        left = left[file.write(left) :]
+                except OSError:
+                    file.truncate(end)  # what is appended later must not lie behind half a frame
+                    raise
         except OSError as error:
             logger.warning("%s: tiles under way are not kept (%s)", self._file, error)
+            return False
+        return True
 
-    def load(self, slide: int) -> SlideFeatures | None:
-        """The tiles, each once, and cut the log to them; None where there are none of this file."""
-        try:
-            content = self._file.read_bytes()
-        except OSError:
+    def begun(self, slide: Path) -> Begun | None:
+        """What is there of the file that lies at `slide` now, the log cut to it; None for nothing,
+        and then there is no log.
+        """
+        if not self._file.is_file():
             return None
-        self._identity = identity_of(self._slide)
-        if not content.startswith(self._identity):
-            content = b""
-        parts: list[SlideFeatures] = []
-        good = len(self._identity)
-        for part, end in _frames(slide, content, good):
-            if parts and part.features.shape[1] != parts[0].features.shape[1]:
-                break
-            parts.append(part)
-            good = end
-        if not parts:
+        identity, parts, good = self._read(with_features=False)
+        if not parts or identity != identity_of(file_identity(slide)):
             self.remove()
             return None
-        os.truncate(self._file, good)
+        with suppress(OSError):  # another call may have finished the slide just now
+            if self._file.stat().st_size > good:
+                os.truncate(self._file, good)
+        rows = np.concatenate([part.rows for part in parts])
+        corners = np.unique(rows[:, [Info.X, Info.Y]], axis=0)
+        return Begun(identity, parts[0].features.shape[1], corners)
+
+    def load(self, slide: int) -> SlideFeatures | None:
+        """All tiles, each once, as those of the slide of this number; None where there are none."""
+        _, parts, _ = self._read(with_features=True)
+        if not parts:
+            return None
         found = SlideFeatures.joined(parts)
+        found.rows[:, Info.SLIDE] = slide
         _, first = np.unique(found.rows[:, [Info.Y, Info.X]], axis=0, return_index=True)
+        if len(first) == len(found.rows):
+            return SlideFeatures(slide, found.features, found.rows)
         return SlideFeatures(slide, found.features[first], found.rows[first])
 
     def remove(self) -> None:
@@ -74,25 +102,41 @@ class UnderWay:
         with suppress(OSError):
             self._file.unlink()
 
+    def _read(self, with_features: bool) -> tuple[bytes, list[SlideFeatures], int]:
+        """(identity, frames as far as they are whole and of one width, where the last one ends)."""
+        parts: list[SlideFeatures] = []
+        identity, good = b"", 0
+        with suppress(OSError), self._file.open("rb") as file:
+            identity = file.readline()
+            good = file.tell()
+            while (part := _frame(file, with_features)) is not None:
+                if parts and part.features.shape[1] != parts[0].features.shape[1]:
+                    break
+                parts.append(part)
+                good = file.tell()
+        return identity, parts, good
 
-def identity_of(slide: Path) -> bytes:
-    """A line that tells the slide's file from others, wherever it lies."""
-    found = file_identity(slide)
+
+def identity_of(found: FileIdentity | None) -> bytes:
+    """A line that tells a slide's file from others, wherever it lies."""
     known = None if found is None else (found.size, found.mtime_ns, found.sample.hex())
     return f"{known}\n".encode()
 
 
-def _frames(slide: int, content: bytes, at: int) -> Iterator[tuple[SlideFeatures, int]]:
-    """(tiles, where they end) of each frame from a place on, as far as they are whole."""
-    memory = memoryview(content)
-    while len(content) - at >= _HEAD.size:
-        mark, tiles, width, checksum = _HEAD.unpack_from(content, at)
-        begin = at + _HEAD.size
-        middle = begin + tiles * len(Info) * 8
-        at = middle + tiles * width * 4
-        if mark != _MARK or at > len(content) or zlib.crc32(memory[begin:at]) != checksum:
-            return
-        rows = np.frombuffer(memory[begin:middle], np.int64).reshape(tiles, len(Info)).copy()
-        features = np.frombuffer(memory[middle:at], np.float32).reshape(tiles, width)
-        rows[:, Info.SLIDE] = slide
-        yield SlideFeatures(slide, features, rows), at
+def _frame(file: IO[bytes], with_features: bool) -> SlideFeatures | None:
+    """The next tiles; None where there is none that is whole. `SLIDE` is what it was then."""
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return None
+    mark, tiles, width, checksum = _HEAD.unpack(head)
+    middle, size = tiles * len(Info) * 8, tiles * (len(Info) * 8 + width * 4)
+    if mark != _MARK or size > os.fstat(file.fileno()).st_size - file.tell():
+        return None
+    body = memoryview(file.read(size))
+    if len(body) < size or zlib.crc32(body) != checksum:
+        return None
+    rows = np.frombuffer(body[:middle], np.int64).reshape(tiles, len(Info))
+    features = np.frombuffer(body[middle:], np.float32).reshape(tiles, width)
+    if not with_features:
+        rows, features = rows.copy(), np.empty((0, width), np.float32)
+    return SlideFeatures(0, features, rows)

@@ -1,7 +1,8 @@
 """What the parent and a worker say to each other.
 
     parent -> worker   Job, Job, ...                     ; the channel's end means: finish
-    worker -> parent   Hello, then per job: Started, and Loaded (of a survey Surveyed) or Failed
+    worker -> parent   Hello, then per job: Started, and Loaded or Failed; of a survey, in the place
+                       of Loaded, Pieces and Surveyed
 
 One channel a worker, with one writer at each end: a Unix socket of whole messages (SOCK_SEQPACKET),
 so that a process killed while it writes leaves either its message or nothing.
@@ -11,8 +12,8 @@ from __future__ import annotations
 
 import pickle
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydmed_dali.errors import OwnCodeError, SlideError
@@ -32,6 +33,7 @@ from pydmed_dali.slide.stain import Stain
 from pydmed_dali.slide.view import View
 
 _LONGEST = 1 << 16
+_PIECE = 1 << 15
 _LONGEST_TRACEBACK = 4096
 _LONGEST_REASON = 2048
 
@@ -44,8 +46,6 @@ class SurveyPlan:
     """The user's own tissue masks, by the slide's path; None where the tissue is not asked for."""
     tiles: TilesPlan | None = None
     """The tiles that are wanted; None where they are not asked for."""
-    folder: Path = Path()
-    """Where arrays are left that a message could not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +167,16 @@ class Surveyed:
     """What chunks and tiles lie in."""
     tissue: float | None
     """Part of the slide that is tissue, 0 to 1; None where that was not asked for."""
-    wanted: Path | None
-    """A .npy file of the wanted tiles; None where that was not asked for, or all are."""
+    wanted: bytes | None
+    """Which tiles are wanted, row after row, eight to a byte; None where that was not asked for, or
+    all are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of `Surveyed.wanted`, which comes afterwards: a message could not hold it."""
+
+    bits: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +194,21 @@ class Failed:
 
 
 Answer = Loaded | Surveyed | Failed
-FromWorker = Hello | Started | Answer
+FromWorker = Hello | Started | Piece | Answer
 
 
 def send(channel: socket.socket, message: object) -> None:
     """Send one message; raises OSError where the other end is gone."""
     channel.send(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+
+
+def messages_of(answer: Answer) -> Iterator[Piece | Answer]:
+    """What a worker sends for an answer: pieces, of one that is too long, and then the rest."""
+    if isinstance(answer, Surveyed) and answer.wanted is not None:
+        for begin in range(0, len(answer.wanted), _PIECE):
+            yield Piece(answer.wanted[begin : begin + _PIECE])
+        answer = replace(answer, wanted=b"")
+    yield answer
 
 
 def receive(channel: socket.socket) -> object | None:

@@ -9,6 +9,7 @@ import select
 import time
 import weakref
 from collections import Counter
+from dataclasses import replace
 from typing import Protocol
 
 import cloudpickle
@@ -27,9 +28,11 @@ from pydmed_dali.loader.messages import (
     FromWorker,
     Hello,
     Job,
+    Piece,
     ReadPlan,
     Setup,
     Started,
+    Surveyed,
     receive,
 )
 from pydmed_dali.loader.process import WorkerProcess
@@ -195,7 +198,12 @@ class WorkerPool:
             worker.since = time.monotonic()
         elif isinstance(message, Started):
             worker.since = message.at
+        elif isinstance(message, Piece):
+            worker.pieces.append(message.bits)
         else:
+            if isinstance(message, Surveyed) and message.wanted is not None:
+                message = replace(message, wanted=b"".join(worker.pieces))
+                worker.pieces.clear()
             job = worker.jobs.popleft()
             assert job.chunk == message.chunk
             worker.since = time.monotonic()

@@ -30,6 +30,8 @@ class WorkerProcess:
     def __init__(self, number: int, arena: int, setup: int) -> None:
         self.number = number
         self.jobs: deque[Job] = deque()
+        self.pieces: list[bytes] = []
+        """Of the answer that comes next."""
         self.ready = False
         """Whether it said hello."""
         self.since = time.monotonic()

@@ -232,6 +232,10 @@ class Residents:
             brief = self.turns.brief(candidate.patient, chunk)
         self._pool.submit(Job(chunk, slot, search.visit, candidate, path, patient, brief))
 
+    def file_of(self, slide: int) -> FileIdentity | None:
+        """The slide's file when its first chunk was read; None before, and where none is seen."""
+        return self._files.get(slide)
+
     def _take(self, answers: list[Answer]) -> None:
         for answer in map(self._refuse_change, answers):
             if isinstance(answer, Failed):

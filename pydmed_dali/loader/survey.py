@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from pydmed_dali.geometry import Size
@@ -32,28 +30,26 @@ def survey(
 ) -> Generator[Surveyed | Failed]:
     """What is found of each slide, or why nothing is, as it comes; `chunk` is its number.
 
-    Worker processes die, hang and are replaced as in a run. With `num_workers=0` the calling
-    process looks itself. Raises `WorkerError` where workers end again and again.
+    Worker processes die, hang and are replaced as in a run, however many. With `num_workers=0` the
+    calling process looks itself. Raises `WorkerError` where workers cannot start.
     """
     layout = Layout(1, _NO_CROP, 0, 1)
     placer = Placer(0, _NO_CROP, _NO_CROP)
     workers = min(num_workers, len(paths))
-    with tempfile.TemporaryDirectory(prefix="pydmed-dali-") as folder:
-        asked = replace(plan, folder=Path(folder))
-        read = ReadPlan(layout, placer, scale, None, cache, survey=asked)
-        shared = SharedArena(layout)
+    read = ReadPlan(layout, placer, scale, None, cache, survey=plan)
+    shared = SharedArena(layout)
+    try:
+        pool: Pool
+        if workers:
+            pool = WorkerPool(read, loader, shared, workers, read_timeout, _JOBS_PER_WORKER)
+        else:
+            pool = InProcessPool(read, loader, Arena(layout, shared.descriptor))
         try:
-            pool: Pool
-            if workers:
-                pool = WorkerPool(read, loader, shared, workers, read_timeout, _JOBS_PER_WORKER)
-            else:
-                pool = InProcessPool(read, loader, Arena(layout, shared.descriptor))
-            try:
-                yield from _ask(pool, paths)
-            finally:
-                pool.close()
+            yield from _ask(pool, paths)
         finally:
-            shared.close()
+            pool.close()
+    finally:
+        shared.close()
 
 
 def _ask(pool: Pool, paths: Sequence[Path]) -> Iterator[Surveyed | Failed]:
@@ -66,3 +62,5 @@ def _ask(pool: Pool, paths: Sequence[Path]) -> Iterator[Surveyed | Failed]:
             assert isinstance(answer, Surveyed | Failed)
             yield answer
             taken += 1
+            # However many slides end their readers, each does so twice: that is no flapping.
+            pool.deaths.clear()

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pydmed_dali.loader.messages import Job, Surveyed, SurveyPlan
 from pydmed_dali.loader.tissue import find_mask
-from pydmed_dali.loader.wanted import WantedFinder
+from pydmed_dali.loader.wanted import TilesPlan, WantedFinder
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.scale import Scale
@@ -28,18 +28,16 @@ class Surveyor:
         if self._plan.masks is not None:
             own = self._plan.masks.get(job.path)
             tissue = find_mask(job.path, slide, own, self._cache).share
-        file = None
+        wanted = None
         if self._wanted is not None:
-            wanted = self._wanted.find(job.path, slide, view)
-            file = self._plan.folder / f"{job.chunk}.npy"
-            np.save(file, wanted)
-        return Surveyed(job.chunk, slide.facts.dimensions, slide.facts.mpp, view, tissue, file)
+            wanted = np.packbits(self._wanted.find(job.path, slide, view)).tobytes()
+        return Surveyed(job.chunk, slide.facts.dimensions, slide.facts.mpp, view, tissue, wanted)
 
 
-def wanted_tiles(found: Surveyed) -> NDArray[np.bool_] | None:
-    """(rows, columns): the wanted tiles of a slide, while the survey lasts, once; None for all."""
+def wanted_tiles(found: Surveyed, plan: TilesPlan) -> NDArray[np.bool_] | None:
+    """(rows, columns): the wanted tiles of a slide; None for all."""
     if found.wanted is None:
         return None
-    wanted: NDArray[np.bool_] = np.load(found.wanted)
-    found.wanted.unlink()  # of 100,000 slides they would take gigabytes
-    return wanted
+    rows, columns = plan.shape(found.view.dimensions)
+    bits = np.frombuffer(found.wanted, np.uint8)
+    return np.unpackbits(bits, count=rows * columns).view(np.bool_).reshape(rows, columns)

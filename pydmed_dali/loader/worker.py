@@ -18,7 +18,7 @@ import threading
 import time
 
 from pydmed_dali.loader.filler import Filler
-from pydmed_dali.loader.messages import Hello, Job, Setup, Started, receive, send
+from pydmed_dali.loader.messages import Hello, Job, Setup, Started, messages_of, receive, send
 from pydmed_dali.ring.arena import Arena
 
 
@@ -45,7 +45,8 @@ def _serve(channel: socket.socket, filler: Filler) -> None:
         while (job := receive(channel)) is not None:
             assert isinstance(job, Job)
             send(channel, Started(job.chunk, time.monotonic()))
-            send(channel, filler.fill(job))
+            for message in messages_of(filler.fill(job)):
+                send(channel, message)
     except ConnectionError:
         pass  # the parent closed the source while this worker was reading
 

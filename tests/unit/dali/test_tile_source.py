@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,24 @@ def test_tiles_that_are_done_do_not_come_again(tmp_path: Path, level: int) -> No
     assert source.is_done(0, done[paths[0]]).tolist() == [True] * 12 + [False] * 2
     assert not source.is_done(0, rest[rest[:, 0] == 0][:, [2, 1]]).any()
     assert not source.is_done(2, done[paths[2]]).any()
+
+
+def test_more_wanted_tiles_than_a_message_holds(tmp_path: Path) -> None:
+    dataset = make_slides(tmp_path, [Size(2600, 2600)])
+    ring = [[0, 0], [1300, 0], [2600, 2600], [0, 2600], [0, 0]]
+    drawn = tmp_path / "drawn.geojson"
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    properties = {"classification": {"name": "x"}}
+    drawn.write_text(json.dumps({"type": "Feature", "geometry": shape, "properties": properties}))
+    options: dict[str, Any] = {"tile_size": 8, "stride": 4, "chunk_size": 2600}
+    options |= {"annotations": lambda path: drawn, "device": "cpu"}
+    shapes, grids = [], []
+    for workers in (0, 1):
+        with TileSource(dataset, num_workers=workers, **options) as source:
+            shapes.append(source.grid_shapes[0])
+            grids.append(source.tiles_per_slide[0])
+    assert shapes[0] == shapes[1] == (649, 649)
+    assert grids[0] == grids[1] == pytest.approx(649 * 649 * 0.75, rel=0.01)
 
 
 def test_copies_that_fill_a_batch_are_not_valid_in_dalis_own_output(tmp_path: Path) -> None:

@@ -83,6 +83,18 @@ def test_a_group_that_cannot_be_completed_is_not_there(tmp_path: Path) -> None:
     assert results.write(Path("a.tif"), partial(writer("zarr"), content)).is_dir()
 
 
+def test_a_group_that_another_call_has_finished_stays(tmp_path: Path) -> None:
+    results = ResultFolder(tmp_path / "out", ".zarr", {}, [])
+    content = FeatureFile(np.ones((2, 3), np.float32), np.zeros((2, 2), np.int64), {})
+
+    def while_another_writes(path: Path) -> None:
+        writer("zarr")(content, path)
+        writer("zarr")(content, results.file(Path("a.tif")))
+
+    results.write(Path("a.tif"), while_another_writes)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.zarr", "run.json"]
+
+
 def test_other_formats_and_a_missing_library_are_told(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,7 +129,10 @@ def test_the_command_writes_results_and_pictures_and_goes_on(
     assert [Path(path).name for path in first["pictures"]] == ["a.png", "b.png"]
     assert first["tiles"] == 60 and first["tiles_per_second"] > 0
     assert list(first["slides_skipped"]) == [str(slides / "none.svs")]
-    assert (again["written"], again["tiles"]) == ([], 0)
+    assert (again["written"], again["tiles"], again["pictures"]) == ([], 0, [])
+    Path(first["pictures"][1]).unlink()
+    result = CliRunner().invoke(app, ["infer", str(slides), *options])
+    assert json.loads(result.stdout.splitlines()[-1])["pictures"] == [first["pictures"][1]]
     assert [Path(path).name for path in again["kept"]] == ["a.h5", "b.h5"]
     with h5py.File(first["written"][0]) as file:
         assert file["features"].shape == (30, 3)

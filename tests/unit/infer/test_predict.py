@@ -24,6 +24,7 @@ from pydmed_dali.infer import Predicted, predict, running
 from pydmed_dali.infer.collector import SlideFeatures
 from pydmed_dali.infer.feature_file import content_of, writer
 from pydmed_dali.infer.folder import ResultFolder
+from pydmed_dali.loader import pool
 from pydmed_dali.loader.tissue import find_mask
 from pydmed_dali.plan.grid import tissue_shares
 from pydmed_dali.slide.cache import Cache
@@ -31,7 +32,7 @@ from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordin
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
 from tests.faults.loaders import SLIDE as BAD_SLIDE
-from tests.faults.loaders import HasAHole, Misbehaving
+from tests.faults.loaders import EndsAtOpening, HasAHole, Misbehaving
 from tests.support import folder_dataset
 
 CHECKOUT = Path(__file__).parents[3]
@@ -306,6 +307,19 @@ def test_a_slide_that_ends_its_readers_costs_no_other(
     assert {file.stem for file in done.written} == {f"slide-{n}" for n in (0, 1, 3, 4, 5)}
     words = "RuntimeError" if deed == "raise" else "2 workers ended while reading it"
     assert words in done.slides_skipped[path]
+
+
+def test_slides_that_end_their_readers_end_no_run_however_many(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_MOST_DEATHS", 4)
+    loader = EndsAtOpening("a", "c")
+    options = {**OPTIONS, "num_workers": 1}
+    done = predict(dataset, means, tmp_path / "out", loader=loader, **options)
+    assert [file.name for file in done.written] == ["b.h5"]
+    assert {path.stem for path in done.slides_skipped} == {"a", "c"}
+    with pytest.raises(NoTilesError, match="2 workers ended while reading it"):
+        predict(dataset, means, tmp_path / "no", loader=EndsAtOpening("a", "b", "c"), **options)
 
 
 RANK = """

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from pydmed_dali import Dataset, Info, Size
-from pydmed_dali.errors import OwnCodeError
-from pydmed_dali.infer import predict, segment
+from pydmed_dali.errors import OwnCodeError, SlideChangedError
+from pydmed_dali.infer import predict, read_features, segment
 from pydmed_dali.infer.collector import SlideFeatures
-from pydmed_dali.infer.under_way import UnderWay
+from pydmed_dali.infer.under_way import UnderWay, identity_of
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.slide.file_identity import file_identity
 from tests.support import folder_dataset
 
 CHECKOUT = Path(__file__).parents[3]
@@ -164,32 +168,59 @@ def test_a_log_that_was_cut_or_damaged_is_believed_up_to_there(
 ) -> None:
     slide, file = tmp_path / "slide.tif", tmp_path / "log"
     slide.write_bytes(b"some slide")
-
-    def part(*places: int) -> SlideFeatures:
-        rows = np.zeros((len(places), len(Info)), np.int64)
-        rows[:, Info.X] = places
-        return SlideFeatures(0, np.array(places, np.float32)[:, None] * np.ones(2, "f4"), rows)
-
-    UnderWay(file, slide).append(part(64))
-    UnderWay(file, slide).append(part(128, 0))
+    identity = identity_of(file_identity(slide))
+    UnderWay(file).append(part(64), identity)
+    UnderWay(file).append(part(128, 0), identity)
     if damage is not None:
         file.write_bytes(damage(file.read_bytes()))
-    log = UnderWay(file, slide)
-    found = log.load(5)
+    log = UnderWay(file)
+    begun = log.begun(slide)
     if not kept:
-        assert found is None and not file.exists()
+        assert begun is None and not file.exists()
     else:
-        assert found is not None and found.slide == 5
-        assert sorted(found.features[:, 1].tolist()) == [0, 64, 128][:3] if kept == 3 else [64]
+        found = log.load(5)
+        assert begun is not None and found is not None and found.slide == 5
+        assert sorted(begun.corners[:, 0].tolist()) == ([0, 64, 128] if kept == 3 else [64])
+        assert sorted(found.features[:, 1].tolist()) == ([0, 64, 128] if kept == 3 else [64])
         assert (found.rows[:, Info.X] == found.features[:, 0]).all()
         assert (found.rows[:, Info.SLIDE] == 5).all()
-    log.append(part(256, 64))  # what is appended behind a cut is found, and no tile comes twice
-    again = UnderWay(file, slide).load(5)
+        assert (begun.width, begun.identity) == (2, identity)
+    log.append(part(256, 64), identity)  # found behind a cut, and no tile comes twice
+    again = UnderWay(file).load(5)
     assert again is not None
     wanted = {0: [64, 256], 1: [64, 256], 3: [0, 64, 128, 256]}[kept]
     assert sorted(again.rows[:, Info.X].tolist()) == wanted
     slide.write_bytes(b"another slide")
-    assert UnderWay(file, slide).load(5) is None and not file.exists()
+    assert UnderWay(file).begun(slide) is None and not file.exists()
+
+
+def part(*places: int) -> SlideFeatures:
+    """Tiles at these places, whose features tell them."""
+    rows = np.zeros((len(places), len(Info)), np.int64)
+    rows[:, Info.X] = places
+    return SlideFeatures(0, np.array(places, np.float32)[:, None] * np.ones(2, "f4"), rows)
+
+
+def test_a_disk_that_was_full_for_a_while_costs_only_what_could_not_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a full disk: no file can grow beyond 500 bytes; of a tile there are 200."""
+    slide, log = tmp_path / "slide.tif", UnderWay(tmp_path / "log")
+    slide.write_bytes(b"some slide")
+    identity = identity_of(file_identity(slide))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+        assert not log.append(part(0), identity), "nor half of the identity"
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+        assert log.append(part(0), identity)
+        assert not log.append(part(64), identity)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert log.append(part(128), identity)
+    begun = UnderWay(tmp_path / "log").begun(slide)
+    assert begun is not None and begun.corners[:, 0].tolist() == [0, 128]
+    assert caplog.text.count("tiles under way are not kept") == 2
 
 
 def test_a_slide_that_changed_is_run_anew(dataset: Dataset, tmp_path: Path) -> None:
@@ -203,8 +234,9 @@ def test_a_slide_that_changed_is_run_anew(dataset: Dataset, tmp_path: Path) -> N
     assert model.tiles == sum(TILES.values())
 
 
+@pytest.mark.parametrize("on_error", ["skip", "raise"])
 def test_a_slide_that_changes_on_the_way_leaves_nothing_of_its_former_self(
-    dataset: Dataset, tmp_path: Path
+    dataset: Dataset, tmp_path: Path, on_error: str
 ) -> None:
     out, path = tmp_path / "out", dataset.slides[0].path
     first = Breaks(100)
@@ -214,13 +246,61 @@ def test_a_slide_that_changes_on_the_way_leaves_nothing_of_its_former_self(
             write_coordinate_slide(path, Size(300, 200), levels=1, mpp=0.5, tile=128)
         return first(tiles)
 
-    done = predict(dataset, replaces, out, **{**OPTIONS, "chunk_size": 64, "batch_size": 2})
-    assert "another file stands there" in done.slides_skipped[path]
-    assert 0 < first.tiles - TILES["b"] < TILES["a"]
-    assert listed(out) == ["b.h5", "run.json"]
+    options = {**OPTIONS, "chunk_size": 64, "batch_size": 2}
+    with nullcontext() if on_error == "skip" else pytest.raises(SlideChangedError):
+        done = predict(dataset, replaces, out, on_error=on_error, **options)
+        assert "another file stands there" in done.slides_skipped[path]
+        assert 0 < first.tiles - TILES["b"] < TILES["a"]
     again = Breaks(100)
     predict(dataset, again, out, **OPTIONS)
-    assert again.tiles == TILES["a"]
+    assert again.tiles == TILES["a"] + (TILES["b"] if on_error == "raise" else 0)
+    assert listed(out) == ["a.h5", "b.h5", "run.json"]
+
+
+@pytest.mark.parametrize("unnoticed", [True, False])
+def test_tiles_of_two_files_are_never_in_one_file_of_results(
+    dataset: Dataset, tmp_path: Path, unnoticed: bool
+) -> None:
+    """A slide is replaced after all of it was read, or while another one runs in the next call."""
+    out, path = tmp_path / "out", dataset.slides[1].path
+    only_b = Dataset((dataset.patients[1],), dataset.classes)
+
+    def breaks(tiles: torch.Tensor) -> torch.Tensor:
+        calls.append(len(tiles))
+        if len(calls) == 3:
+            if unnoticed:
+                write_white_slide(path, SIZES["b"])
+            raise ValueError("out of luck")
+        return means(tiles)
+
+    calls: list[int] = []
+    with pytest.raises(OwnCodeError):
+        predict(only_b, breaks, out, **{**OPTIONS, "chunk_size": 1024})
+    assert ".b.h5.tiles" in listed(out)
+
+    def replaces(tiles: torch.Tensor) -> torch.Tensor:
+        if not unnoticed and not calls:
+            write_white_slide(path, SIZES["b"])
+        calls.append(len(tiles))
+        return means(tiles)
+
+    calls.clear()
+    options = {**OPTIONS, "batch_size": 2}
+    done = predict(dataset, replaces, out, **options)
+    assert [file.name for file in done.written] == ["a.h5", "b.h5"] and not done.slides_skipped
+    assert (read_features(done.written[1]).features == 255).all()
+    assert listed(out) == ["a.h5", "b.h5", "run.json"]
+
+
+def write_white_slide(path: Path, size: Size) -> None:
+    """Another slide of that size in the place of one."""
+    tifffile.imwrite(
+        path,
+        np.full((size.height, size.width, 3), 255, np.uint8),
+        tile=(64, 64),
+        photometric="rgb",
+        compression="zlib",
+    )
 
 
 def test_another_number_of_features_is_refused_and_what_was_there_stays(
