@@ -124,6 +124,8 @@ def test_a_forked_child_that_ends_leaves_the_workers_alone(
     tmp_path: Path, coordinate_folder: Path
 ) -> None:
     body = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12's, of threads and fork
 with make() as source:
     batches = iter(loader_of(source))
     next(batches)
