@@ -25,6 +25,7 @@ from pydmed_dali.slide.file_identity import file_identity
 logger = logging.getLogger("pydmed_dali.infer")
 
 _STATE, _CLASSES = "state.npz", "classes"
+_DAMAGED = (OSError, ValueError, KeyError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +75,7 @@ class HalfDone:
                 is_same = identity == identity_of(file_identity(slide))
                 if is_same and self._has_classes(size):
                     return Saved(row, columns, (x, y), tuple(shape), size, identity)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             logger.debug("%s: it cannot be gone on with (%s)", self._folder, error)
         self.remove()
         return None
@@ -86,10 +87,14 @@ class HalfDone:
         with open(self._folder / _CLASSES, "r+b" if self._has_classes(size) else "w+b") as file:
             return room(file, shape, np.uint8, self._folder)
 
-    def sums(self) -> Sums:
-        """Of the rows below the one where a call goes on."""
-        with open(self._folder / _STATE, "rb") as file, np.load(file) as state:
-            return Sums(state["sums"], state["weights"])
+    def sums(self) -> Sums | None:
+        """Of the rows below the one where a call goes on; None where they cannot be read."""
+        try:
+            with open(self._folder / _STATE, "rb") as file, np.load(file) as state:
+                return Sums(state["sums"], state["weights"])
+        except _DAMAGED as error:
+            logger.debug("%s: it cannot be gone on with (%s)", self._folder, error)
+            return None
 
     def save(self, saved: Saved, sums: Sums) -> None:
         """From now on a call goes on here. A disk that is full is told in the log."""

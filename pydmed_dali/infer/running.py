@@ -59,7 +59,7 @@ class Pass:
 
 
 class StaleError(Exception):
-    """What an earlier call kept of a slide is of another file than the tiles that come."""
+    """What an earlier call kept of a slide is damaged, or of another file than the tiles that come."""
 
     def __init__(self, slide: Path) -> None:
         super().__init__(str(slide))
@@ -197,7 +197,10 @@ class _Going:
                 logger.warning("%s; the slide is skipped", str(error))
                 self.skipped[bad] = str(error)
             except StaleError as stale:
-                logger.warning("%s: another file stands there now; it is run anew", stale.slide)
+                logger.warning(
+                    "%s: what was kept of it is damaged or of another file; it is run anew",
+                    stale.slide,
+                )
                 self._work.forget(stale.slide)
 
     def _run(self, left: Dataset) -> None:

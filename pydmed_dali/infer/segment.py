@@ -28,7 +28,7 @@ from pydmed_dali.infer.running import (
     StaleError,
     run_slides,
 )
-from pydmed_dali.infer.stitch import WINDOWS, Stitcher, blending_weights
+from pydmed_dali.infer.stitch import WINDOWS, Stitcher, Sums, blending_weights
 from pydmed_dali.infer.under_way import identity_of
 from pydmed_dali.pipelines.basic import basic
 
@@ -150,12 +150,18 @@ class _Segmentation:
         saved = self._begun.get(slide)
         if saved is not None and not source.is_done(slide, saved.corners).any():
             saved = None
-        if saved is not None and saved.identity != identity_of(source.file_of(slide)):
-            raise StaleError(source.dataset.slides[slide].path)
+        sums = None if saved is None else half_done.sums()
         if saved is None:
             half_done.remove()
+        elif sums is None or saved.identity != identity_of(source.file_of(slide)):
+            raise StaleError(source.dataset.slides[slide].path)
         try:
-            return _Slide(source, slide, shape, self._window, self._folder, half_done, saved)
+            under_way = _Slide(source, slide, shape, self._window, self._folder, half_done)
+            if saved is not None and sums is not None:
+                if saved.picture != under_way.picture:
+                    raise StaleError(source.dataset.slides[slide].path)
+                under_way.go_on(saved, sums)
+            return under_way
         except BaseException:
             half_done.remove_unless_saved()
             raise
@@ -172,7 +178,6 @@ class _Slide:
         window: str,
         folder: Path,
         half_done: HalfDone,
-        saved: Saved | None,
     ) -> None:
         classes, height, width = self._shape = shape
         self._half_done, self._source, self._slide = half_done, source, slide
@@ -182,19 +187,21 @@ class _Slide:
         self._columns = source.grid_shapes[slide][1]
         self._borders, self._begun = source.chunk_rows[slide], 0
         extent = source.extents[slide]
-        self._picture = Size(-(-extent.width // self._step), -(-extent.height // self._step))
+        self.picture = Size(-(-extent.width // self._step), -(-extent.height // self._step))
         self._stitcher = Stitcher(
             folder,
-            half_done.classes(self._picture),
+            half_done.classes(self.picture),
             across=(self._columns - 1) * self._pixels.width + width,
             rows=(int(np.diff(self._borders).max()) - 1) * self._pixels.height + height,
             weights=blending_weights(window, height, width),
             classes=classes,
         )
         self._mpp: tuple[float, float] | None = None
-        if saved is not None:
-            self._begun = saved.row
-            self._stitcher.go_on(saved.row * self._pixels.height, half_done.sums())
+
+    def go_on(self, saved: Saved, sums: Sums) -> None:
+        """Where an earlier call ended."""
+        self._begun = saved.row
+        self._stitcher.go_on(saved.row * self._pixels.height, sums)
 
     def add(self, scores: Features, rows: Rows) -> None:
         """Take some tiles, (n, K, height, width)."""
@@ -229,7 +236,7 @@ class _Slide:
                     self._columns,
                     self._stride,
                     self._shape,
-                    self._picture,
+                    self.picture,
                     identity_of(self._source.file_of(self._slide)),
                 ),
                 sums,
