@@ -59,10 +59,10 @@ class Pass:
 
 
 class StaleError(Exception):
-    """What an earlier call kept of a slide is damaged, or of another file than the tiles that come."""
+    """What an earlier call kept of a slide is damaged, or of another file than what comes."""
 
     def __init__(self, slide: Path) -> None:
-        super().__init__(str(slide))
+        super().__init__(f"{slide}: what was kept of it is damaged, or of another file")
         self.slide = slide
 
 
