@@ -129,6 +129,7 @@ class TileSource(BoundSource):
             plan_annotations(dataset, annotations, classes, folder),
         )
         self._downsamples: dict[int, tuple[float, float]] = {}
+        self._files: dict[int, FileIdentity | None] = {}
         self._grids, skipped = self._survey(plan, loader, folder)
         self._done: dict[int, NDArray[np.bool_]] = {}
         self._leave_out(done or {})
@@ -146,6 +147,7 @@ class TileSource(BoundSource):
             self.options, work, dataset, loader, None, folder, self.device, self._gpu
         )
         self._engine.residents.bad_slides.update(skipped)
+        self._engine.residents.expect_files(self._files)
 
     @property
     def tiles_per_slide(self) -> dict[int, int]:
@@ -179,11 +181,10 @@ class TileSource(BoundSource):
         return found
 
     def file_of(self, slide: int) -> FileIdentity | None:
-        """The slide's file, by position in `Dataset.slides`, that the tiles which came are of.
-
-        None before the first, and where there is no file to be seen.
+        """The file that a slide's tiles are of, by position in `Dataset.slides`; None where there
+        is no file to be seen.
         """
-        return self._engine.residents.file_of(slide)
+        return self._files[slide]
 
     def grid_places(self, slide: int, corners: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n, 2), row and column in the slide's grid, of tiles with these corners.
@@ -265,7 +266,7 @@ class TileSource(BoundSource):
                     skipped[slide] = str(found.error)
                     continue
                 view = found.view
-                self._downsamples[slide] = view.downsample
+                self._downsamples[slide], self._files[slide] = view.downsample, found.file
                 grids[slide] = SlideGrid.of(
                     view.dimensions,
                     self.tile,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +17,8 @@ from pydmed_dali.errors import OptionError, ResultError
 from pydmed_dali.wording import some
 
 _RUN = "run.json"
+_PART = ".part"
+_LEFT_SECONDS = 3600.0  # after which nobody writes a file any more that was last touched then
 
 
 class ResultFolder:
@@ -39,6 +43,11 @@ class ResultFolder:
         text = json.dumps(run, indent=2, sort_keys=True) + "\n"
         _replace(self._folder / _RUN, lambda path: path.write_text(text))
 
+    @property
+    def folder(self) -> Path:
+        """The folder."""
+        return self._folder
+
     def file(self, slide: Path) -> Path:
         """Where the results of a slide are, once it is finished."""
         return self._folder / f"{slide.stem}{self._suffix}"
@@ -50,6 +59,7 @@ class ResultFolder:
         """
         target = self.file(slide)
         try:
+            _remove_leftovers(target)
             _replace(target, write)
         except OSError as error:
             done = len(list(self._folder.glob(f"*{self._suffix}")))
@@ -106,17 +116,42 @@ class ResultFolder:
 
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` make a file or a folder, which is at `target` only when it is complete."""
+    """Have `write` make a file or a folder, which is at `target` only when it is complete.
+
+    It is complete after a loss of power too: its bytes are on the disk before it has its name.
+    """
     # Of a name of its own: several ranks, on several machines, write `run.json`.
-    part = target.with_name(f".{target.name}.{uuid4().hex}.part")
+    part = target.with_name(f".{target.name}.{uuid4().hex}{_PART}")
     try:
         write(part)
+        sync(part)
         if part.is_dir() and target.exists():  # another call finished it: a folder stays
             shutil.rmtree(part)
         else:
             os.replace(part, target)
+        sync(target.parent, alone=True)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         with suppress(OSError):
             part.unlink()
         raise
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what calls that were killed while they wrote the same file left of it."""
+    for part in target.parent.glob(f".{escape(target.name)}.*{_PART}"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > _LEFT_SECONDS:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+def sync(path: Path, alone: bool = False) -> None:
+    """Have the disk keep a file, or a folder with all that is in it; `alone`, only its names."""
+    if path.is_dir() and not alone:
+        for inner in path.iterdir():
+            sync(inner)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -114,7 +114,7 @@ class _Prediction:
     def __init__(
         self, results: ResultFolder, model: Model, write: Callable[[FeatureFile, Path], object]
     ) -> None:
-        self.results, self._model, self._write = results, model, write
+        self._results, self._model, self._write = results, model, write
         self._begun: dict[int, Begun] = {}
         self._forgotten: set[Path] = set()
 
@@ -145,7 +145,7 @@ class _Prediction:
                 for found in collector.add(features, rows):
                     path = source.dataset.slides[found.slide].path
                     content = content_of(found, source.level0_strides[found.slide])
-                    these.note(path, self.results.write(path, partial(self._write, content)))
+                    these.note(path, self._results.write(path, partial(self._write, content)))
                     self.forget(path)
                 if time.monotonic() - saved >= _SAVE_SECONDS:
                     self._save(collector, source)
@@ -159,7 +159,7 @@ class _Prediction:
         self._log(slide).remove()
 
     def _log(self, slide: Path) -> UnderWay:
-        return UnderWay(self.results.under_way(slide, "tiles"))
+        return UnderWay(self._results.under_way(slide, "tiles"))
 
     def _go_on(self, slide: int, source: TileSource, collector: Collector) -> None:
         """Tiles of a slide come: give the collector those that are left out as done, once.
@@ -172,7 +172,8 @@ class _Prediction:
         path = source.dataset.slides[slide].path
         done = int(source.is_done(slide, begun.corners).sum())
         part = self._log(path).load(slide)
-        if begun.identity != identity_of(source.file_of(slide)) or part is None:
+        file = source.file_of(slide)
+        if part is None or file is None or begun.identity != identity_of(file):
             raise StaleError(path)
         kept = source.is_done(slide, part.rows[:, [Info.X, Info.Y]])
         if int(kept.sum()) != done:
@@ -181,10 +182,14 @@ class _Prediction:
             collector.begin(SlideFeatures(slide, part.features[kept], part.rows[kept]))
 
     def _save(self, collector: Collector, source: TileSource) -> None:
-        """Keep what came of slides that are not finished."""
+        """Keep what came of slides that are not finished.
+
+        But of those of which no file is seen: nothing would tell them from others.
+        """
         for part in collector.unsaved():
+            file = source.file_of(part.slide)
             log = self._log(source.dataset.slides[part.slide].path)
-            if not log.append(part, identity_of(source.file_of(part.slide))):
+            if file is not None and not log.append(part, file):
                 collector.put_back(part)
 
 
@@ -197,5 +202,8 @@ def _features(
     fits = len(shape) == 2 and shape[0] == len(rows) and shape[1] == (width or shape[1]) > 0
     if not fits:
         wanted = f"({len(rows)}, {'K' if width is None else width})"
-        raise unfit(output, rows, source, f"a tensor of shape {wanted}")
+        before = (
+            "" if width is None else ", as for the tiles before, those of earlier calls included"
+        )
+        raise unfit(output, rows, source, f"a tensor of shape {wanted}{before}")
     return finite(output, rows, source)

@@ -18,6 +18,7 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import (
     NoTilesError,
     OptionError,
+    SlideChangedError,
     SlideError,
     SlideReadError,
 )
@@ -174,6 +175,7 @@ class _Going:
         self._on_slide, self._progress = on_slide, progress
         self._to_look_at, self._looked_at, self._tiles_found = len(slides), 0, 0
         self._tiles = self._total = 0
+        self._changed: set[Path] = set()
         self.written: dict[Path, Path] = {}
         self.skipped: dict[Path, str] = {}
 
@@ -194,8 +196,13 @@ class _Going:
                 if self._on_error == "raise" or bad is None:
                     raise
                 # As text: a log that is kept would keep the error, and by its traceback the ring.
-                logger.warning("%s; the slide is skipped", str(error))
-                self.skipped[bad] = str(error)
+                if isinstance(error, SlideChangedError) and bad not in self._changed:
+                    self._changed.add(bad)
+                    logger.warning("%s; the slide is run anew, once", str(error))
+                else:
+                    logger.warning("%s; the slide is skipped", str(error))
+                    self.skipped[bad] = str(error)
+                self._work.forget(bad)  # what many bad slides leave would fill the disk
             except StaleError as stale:
                 logger.warning(
                     "%s: what was kept of it is damaged or of another file; it is run anew",
@@ -247,8 +254,16 @@ def _identity(tile: Size, stride: Size, options: Mapping[str, Any]) -> dict[str,
 def _share(dataset: Dataset, rank: int, world_size: int) -> list[Path]:
     """The slides of a rank, by the size of their files, which is about what there is to decode."""
     paths = [record.path for record in dataset.slides]
-    sizes = [max(path.stat().st_size, 1) if path.is_file() else 1 for path in paths]
-    return [paths[slide] for slide in share_slides(sizes, world_size)[rank]]
+    shares = share_slides([_size(path) for path in paths], world_size)
+    return [paths[slide] for slide in shares[rank]]
+
+
+def _size(path: Path) -> int:
+    """Bytes of a slide's file, at least 1; 1 where that cannot be seen, which is told later."""
+    try:
+        return max(path.stat().st_size, 1)
+    except OSError:
+        return 1
 
 
 def _classes_on(paths: Iterable[Path], plan: AnnotationPlan) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def segment(
         folder,
         ".tif",
         {"version": _VERSION, "model_name": model_name, "window": window},
-        lambda results: _Segmentation(results, model, window, Path(folder)),
+        lambda results: _Segmentation(results, model, window),
         on_error=on_error,
         rank=rank,
         world_size=world_size,
@@ -93,8 +94,8 @@ def segment(
 class _Segmentation:
     """A `Work`: a picture of classes for each slide. Slides come one after the other."""
 
-    def __init__(self, results: ResultFolder, model: Model, window: str, folder: Path) -> None:
-        self.results, self._model, self._window, self._folder = results, model, window, folder
+    def __init__(self, results: ResultFolder, model: Model, window: str) -> None:
+        self._results, self._model, self._window = results, model, window
         self._begun: dict[int, Saved] = {}
         self._forgotten: set[Path] = set()
 
@@ -127,7 +128,7 @@ class _Segmentation:
                     left[slide] -= int(of_slide.sum())
                     if not left[slide]:
                         path = source.dataset.slides[slide].path
-                        written = self.results.write(path, under_way.write)
+                        written = self._results.write(path, under_way.write)
                         under_way.close()
                         under_way = None
                         self.forget(path)
@@ -142,7 +143,7 @@ class _Segmentation:
         self._half_done(slide).remove()
 
     def _half_done(self, slide: Path) -> HalfDone:
-        return HalfDone(self.results.under_way(slide, "rows"))
+        return HalfDone(self._results.under_way(slide, "rows"))
 
     def _begin(self, source: TileSource, slide: int, shape: tuple[int, ...]) -> _Slide:
         """Begin a slide, or go on with it, where the source leaves out what is done."""
@@ -151,12 +152,13 @@ class _Segmentation:
         if saved is not None and not source.is_done(slide, saved.corners).any():
             saved = None
         sums = None if saved is None else half_done.sums()
+        file = source.file_of(slide)
         if saved is None:
             half_done.remove()
-        elif sums is None or saved.identity != identity_of(source.file_of(slide)):
+        elif sums is None or file is None or saved.identity != identity_of(file):
             raise StaleError(source.dataset.slides[slide].path)
         try:
-            under_way = _Slide(source, slide, shape, self._window, self._folder, half_done)
+            under_way = _Slide(source, slide, shape, self._window, self._results.folder, half_done)
             if saved is not None and sums is not None:
                 if saved.picture != under_way.picture:
                     raise StaleError(source.dataset.slides[slide].path)
@@ -188,9 +190,11 @@ class _Slide:
         self._borders, self._begun = source.chunk_rows[slide], 0
         extent = source.extents[slide]
         self.picture = Size(-(-extent.width // self._step), -(-extent.height // self._step))
+        self._classes = half_done.classes(self.picture)
+        self._final = self._checksum = 0
         self._stitcher = Stitcher(
             folder,
-            half_done.classes(self.picture),
+            self._classes,
             across=(self._columns - 1) * self._pixels.width + width,
             rows=(int(np.diff(self._borders).max()) - 1) * self._pixels.height + height,
             weights=blending_weights(window, height, width),
@@ -201,7 +205,8 @@ class _Slide:
     def go_on(self, saved: Saved, sums: Sums) -> None:
         """Where an earlier call ended."""
         self._begun = saved.row
-        self._stitcher.go_on(saved.row * self._pixels.height, sums)
+        self._final, self._checksum = saved.final, saved.checksum
+        self._stitcher.go_on(saved.final, sums)
 
     def add(self, scores: Features, rows: Rows) -> None:
         """Take some tiles, (n, K, height, width)."""
@@ -221,26 +226,32 @@ class _Slide:
     def close(self) -> None:
         """Let go of the files; those that a call can go on with stay."""
         self._stitcher.close()
+        del self._classes
         self._half_done.remove_unless_saved()
 
     def _finish_above(self, line: int) -> None:
         """A tile of row `line` came: rows of chunks above its own are over."""
         begin = int(self._borders[np.searchsorted(self._borders, line, "right") - 1])
         if begin > self._begun:
-            self._stitcher.finish(begin * self._pixels.height)
-            self._begun = begin
-            sums = self._stitcher.sums(self._shape[1] - self._pixels.height)
-            self._half_done.save(
-                Saved(
-                    begin,
-                    self._columns,
-                    self._stride,
-                    self._shape,
-                    self.picture,
-                    identity_of(self._source.file_of(self._slide)),
-                ),
-                sums,
-            )
+            self._begun, until = begin, begin * self._pixels.height
+            self._stitcher.finish(until)
+            self._checksum = zlib.crc32(self._classes[self._final : until].data, self._checksum)
+            self._final = until
+            file = self._source.file_of(self._slide)
+            if file is not None:  # without, nothing would tell the slide from another
+                self._half_done.save(
+                    Saved(
+                        begin,
+                        self._columns,
+                        self._stride,
+                        self._shape,
+                        self.picture,
+                        self._final,
+                        self._checksum,
+                        identity_of(file),
+                    ),
+                    self._stitcher.sums(self._shape[1] - self._pixels.height),
+                )
 
 
 def _scores(

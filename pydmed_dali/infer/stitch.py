@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -68,10 +70,8 @@ class Stitcher:
         the right, beyond the picture too, and downwards, at a time.
         """
         self._weights, self._top, self._classes = weights, 0, picture
-        with tempfile.TemporaryFile(dir=folder) as file:
-            self._sums = room(file, (rows, across, classes), np.float32, folder)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            self._total = room(file, (rows, across), np.float32, folder)
+        self._sums = _unnamed(folder, (rows, across, classes))
+        self._total = _unnamed(folder, (rows, across))
 
     def add(self, x: int, y: int, scores: Features) -> None:
         """Add a tile, (K, height, width), whose corner is at (x, y) of the picture."""
@@ -120,18 +120,27 @@ class Stitcher:
         del self._sums, self._total, self._classes
 
 
-def room(
-    file: IO[bytes], shape: tuple[int, ...], kind: type[np.generic], folder: Path
-) -> NDArray[Any]:
-    """An array in a file, whose room is taken at once: a disk that is full only when a mapped page
-    is written ends the process. Raises `ResultError` where the folder's disk has not so much.
-    """
-    size = math.prod(shape) * np.dtype(kind).itemsize
+@contextmanager
+def taking(folder: Path, size: int) -> Iterator[None]:
+    """Raises `ResultError` for what the system says against so many bytes in the folder."""
     try:
-        os.posix_fallocate(file.fileno(), 0, size)
+        yield
     except OSError as error:
         raise ResultError(
             f"{folder} has no room for the scores of a slide under way, {gib(size)} ({error}); "
             "make room, lower chunk_size, or have the model score fewer pixels"
         ) from error
+
+
+def room(file: IO[bytes], shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
+    """An array in a file, whose room is taken at once: a disk that is full only when a mapped page
+    is written ends the process. Raises `OSError`.
+    """
+    os.posix_fallocate(file.fileno(), 0, math.prod(shape) * np.dtype(kind).itemsize)
     return np.memmap(file, kind, "r+", shape=shape)
+
+
+def _unnamed(folder: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array of float32 in a file of the folder that has no name."""
+    with taking(folder, math.prod(shape) * 4), tempfile.TemporaryFile(dir=folder) as file:
+        return room(file, shape, np.float32)

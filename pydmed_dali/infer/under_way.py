@@ -46,11 +46,12 @@ class UnderWay:
     def __init__(self, file: Path) -> None:
         self._file = file
 
-    def append(self, part: SlideFeatures, identity: bytes) -> bool:
+    def append(self, part: SlideFeatures, slide: FileIdentity) -> bool:
         """Add tiles of a slide's file; whether that was possible.
 
         A disk that is full is told in the log: finished slides are what counts.
         """
+        identity = identity_of(slide)
         body = part.rows.tobytes() + part.features.tobytes()
         head = _HEAD.pack(_MARK, *part.features.shape, zlib.crc32(body))
         try:
@@ -69,13 +70,15 @@ class UnderWay:
         return True
 
     def begun(self, slide: Path) -> Begun | None:
-        """What is there of the file that lies at `slide` now, the log cut to it; None for nothing,
-        and then there is no log.
+        """What is there of the file that lies at `slide` now, the log cut to it; None for nothing.
+
+        The log of another file is removed; where no file is to be seen, it stays for when it is.
         """
-        if not self._file.is_file():
+        present = file_identity(slide)
+        if present is None or not self._file.is_file():
             return None
         identity, parts, good = self._read(with_features=False)
-        if not parts or identity != identity_of(file_identity(slide)):
+        if not parts or identity != identity_of(present):
             self.remove()
             return None
         with suppress(OSError):  # another call may have finished the slide just now
@@ -117,10 +120,9 @@ class UnderWay:
         return identity, parts, good
 
 
-def identity_of(found: FileIdentity | None) -> bytes:
+def identity_of(found: FileIdentity) -> bytes:
     """A line that tells a slide's file from others, wherever it lies."""
-    known = None if found is None else (found.size, found.mtime_ns, found.sample.hex())
-    return f"{known}\n".encode()
+    return f"{(found.size, found.mtime_ns, found.sample.hex())}\n".encode()
 
 
 def _frame(file: IO[bytes], with_features: bool) -> SlideFeatures | None:

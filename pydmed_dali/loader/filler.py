@@ -90,8 +90,9 @@ class Filler:
         try:
             slide = self._slide(job.path)
             if self._surveyor is not None:
-                found = self._surveyor.look(job, slide)
-                check_same_file(job.path, self._files[job.path])
+                file = self._files[job.path]
+                found = self._surveyor.look(job, slide, file)
+                check_same_file(job.path, file)
                 return found
             view = self._plan.scale.view(slide.facts, job.path)
             tissue = self._finder.find(job.path, slide, view) if self._finder else None

@@ -170,6 +170,8 @@ class Surveyed:
     wanted: bytes | None
     """Which tiles are wanted, row after row, eight to a byte; None where that was not asked for, or
     all are."""
+    file: FileIdentity | None
+    """The slide's file, None where there is none to be seen."""
 
 
 @dataclass(frozen=True, slots=True)

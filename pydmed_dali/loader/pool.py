@@ -109,7 +109,8 @@ class WorkerPool:
     """Worker processes, replaced when they die, killed when they hang, gone when this is closed.
 
     A job whose worker died or exceeded `read_timeout` seconds is given to another; a job that does
-    so twice is answered with `Failed(whole_slide=True)`. After 50 deaths the pool gives up.
+    so twice is answered with `Failed(whole_slide=True)`. After 50 deaths, with many workers two of
+    each, the pool gives up.
     """
 
     reads_ahead = True
@@ -200,6 +201,7 @@ class WorkerPool:
             worker.since = message.at
         elif isinstance(message, Piece):
             worker.pieces.append(message.bits)
+            worker.since = time.monotonic()
         else:
             if isinstance(message, Surveyed) and message.wanted is not None:
                 message = replace(message, wanted=b"".join(worker.pieces))
@@ -260,7 +262,8 @@ class WorkerPool:
                 f"{self._failed_starts} that failed to start; its own words are on standard error, "
                 "and `pydmed-dali doctor` tells whether workers can run here"
             )
-        if len(self.deaths) >= _MOST_DEATHS:
+        # Of bad slides alone, each worker can die twice before one of these is given up.
+        if len(self.deaths) >= max(_MOST_DEATHS, 2 * (len(self._workers) + 2)):
             last = "; ".join(f"{d.worker} {d.ending} ({d.path})" for d in self.deaths[-3:])
             raise WorkerError(f"{len(self.deaths)} workers ended, the last ones: {last}")
 

@@ -232,9 +232,9 @@ class Residents:
             brief = self.turns.brief(candidate.patient, chunk)
         self._pool.submit(Job(chunk, slot, search.visit, candidate, path, patient, brief))
 
-    def file_of(self, slide: int) -> FileIdentity | None:
-        """The slide's file when its first chunk was read; None before, and where none is seen."""
-        return self._files.get(slide)
+    def expect_files(self, files: Mapping[int, FileIdentity | None]) -> None:
+        """These slides were looked at already; chunks must be of the same files."""
+        self._files.update(files)
 
     def _take(self, answers: list[Answer]) -> None:
         for answer in map(self._refuse_change, answers):
@@ -245,7 +245,7 @@ class Residents:
                 self._publish(answer)
 
     def _refuse_change(self, answer: Answer) -> Answer:
-        """The answer, but a failure for a chunk of another file than its slide's first chunk.
+        """The answer, but a failure for a chunk of another file than what was seen of it before.
 
         Known here for all workers, so that no two of them read two files under one name.
         """

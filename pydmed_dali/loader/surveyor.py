@@ -9,6 +9,7 @@ from pydmed_dali.loader.messages import Job, Surveyed, SurveyPlan
 from pydmed_dali.loader.tissue import find_mask
 from pydmed_dali.loader.wanted import TilesPlan, WantedFinder
 from pydmed_dali.slide.cache import Cache
+from pydmed_dali.slide.file_identity import FileIdentity
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.scale import Scale
 
@@ -21,8 +22,8 @@ class Surveyor:
         tiles = plan.tiles
         self._wanted = None if tiles is None or tiles.wants_all else WantedFinder(tiles, cache)
 
-    def look(self, job: Job, slide: Slide) -> Surveyed:
-        """Of the job's slide; raises what is wrong with it."""
+    def look(self, job: Job, slide: Slide, file: FileIdentity | None) -> Surveyed:
+        """Of the job's slide, which is this file; raises what is wrong with it."""
         view = self._scale.view(slide.facts, job.path)
         tissue = None
         if self._plan.masks is not None:
@@ -31,7 +32,8 @@ class Surveyor:
         wanted = None
         if self._wanted is not None:
             wanted = np.packbits(self._wanted.find(job.path, slide, view)).tobytes()
-        return Surveyed(job.chunk, slide.facts.dimensions, slide.facts.mpp, view, tissue, wanted)
+        facts = slide.facts
+        return Surveyed(job.chunk, facts.dimensions, facts.mpp, view, tissue, wanted, file)
 
 
 def wanted_tiles(found: Surveyed, plan: TilesPlan) -> NDArray[np.bool_] | None:

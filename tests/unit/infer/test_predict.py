@@ -8,8 +8,9 @@ import resource
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import h5py
@@ -309,6 +310,29 @@ def test_a_slide_that_ends_its_readers_costs_no_other(
     assert words in done.slides_skipped[path]
 
 
+def test_a_slide_that_the_system_does_not_even_look_for_costs_no_other(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    patient = dataset.patients[0]
+    (record,) = patient.records
+    long = replace(record, relative=PurePosixPath("x" * 300, "bad.tif"))
+    bad = replace(patient, id="bad", records=(long,))
+    both = Dataset((bad, *dataset.patients), dataset.classes)
+    done = predict(both, means, tmp_path / "out", **OPTIONS)
+    assert list(done.slides_skipped) == [long.path] and len(done.written) == len(SIZES)
+
+
+def test_what_a_killed_call_left_of_a_file_is_removed_once_it_is_old(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    old, new = (tmp_path / f".a.h5.{name}.part" for name in ("old", "new"))
+    for file in (old, new):
+        file.write_bytes(b"half a file")
+    os.utime(old, (0, 0))
+    predict(dataset, means, tmp_path, **OPTIONS)
+    assert new.exists() and not old.exists(), "another call may be writing the new one"
+
+
 def test_slides_that_end_their_readers_end_no_run_however_many(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,7 +349,7 @@ def test_slides_that_end_their_readers_end_no_run_however_many(
 RANK = """
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tests.support import folder_dataset
 from tests.unit.infer.test_predict import OPTIONS, means
 from pydmed_dali.infer import predict

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ import tifffile
 import torch
 from numpy.typing import NDArray
 
-from pydmed_dali import Dataset, Point, Size, rasterize, read_annotations
-from pydmed_dali.errors import OptionError, OwnCodeError, ResultError
+from pydmed_dali import BigChunkLoader, Dataset, Point, Size, rasterize, read_annotations
+from pydmed_dali.errors import OptionError, OwnCodeError, ResultError, SlideReadError
+from pydmed_dali.geometry import Region
 from pydmed_dali.infer import contours, segment
 from pydmed_dali.infer.class_picture import write_classes
 from pydmed_dali.infer.stitch import blending_weights
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
+from pydmed_dali.slide.protocol import Slide
+from pydmed_dali.slide.view import View
 from tests.support import folder_dataset
 
 TILE = 64
@@ -173,6 +177,37 @@ def flipped(content: bytes, name: bytes) -> bytes:
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
 
+def zeroed(file: Path) -> None:
+    """Of the same size, as after a loss of power that came before its bytes were on the disk."""
+    size = file.stat().st_size
+    with file.open("wb") as opened:
+        opened.truncate(size)
+
+
+def test_a_slide_that_goes_bad_on_the_way_leaves_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "slides").mkdir()
+    for name in "ab":
+        write_coordinate_slide(
+            tmp_path / "slides" / f"{name}.tif", Size(200, 1300), levels=1, mpp=0.5
+        )
+    options: dict[str, Any] = {**OPTIONS, "chunk_size": 130, "loader": HasAHoleBelow()}
+    out = tmp_path / "out"
+    done = segment(folder_dataset(tmp_path / "slides"), model(1), out, **options)
+    assert [path.name for path in done.slides_skipped] == ["a.tif"]
+    assert sorted(path.name for path in out.iterdir()) == ["b.tif", "run.json"]
+
+
+class HasAHoleBelow(BigChunkLoader):
+    """One slide cannot be read from some place downwards."""
+
+    def extract_bigchunk(
+        self, slide: Slide, view: View, origin: Point, out: Any, parts: Sequence[Region]
+    ) -> None:
+        if slide.path.stem == "a" and origin.y > 500:
+            raise SlideReadError(f"{slide.path}: a hole in the disk")
+        super().extract_bigchunk(slide, view, origin, out, parts)
+
+
 @pytest.mark.parametrize(("stride", "step"), [(64, 1), (32, 2), (48, 4)])
 @pytest.mark.parametrize("chunk", [130, 256])
 def test_a_call_goes_on_where_the_last_row_of_chunks_began(
@@ -217,7 +252,9 @@ def test_what_is_kept_of_a_changed_slide_or_damaged_is_not_gone_on_with(tmp_path
         lambda: state.write_bytes(state.read_bytes()[:-30]),
         lambda: state.write_bytes(flipped(state.read_bytes(), b"sums.npy")),
         state.unlink,
+        lambda: state.write_bytes(b""),
         lambda: (state.parent / "classes").write_bytes(b"short"),
+        lambda: zeroed(state.parent / "classes"),
         partial(write_coordinate_slide, path, Size(200, 1300), levels=1, mpp=0.5, tile=128),
     ):
         with pytest.raises(OwnCodeError):
