@@ -78,8 +78,8 @@ def lacking(contender: Contender) -> str | None:
     return f"{' and '.join(missing)} not installed: pip install -c constraints.txt -e '.[bench]'"
 
 
-def run(contender: Contender, workload: Workload) -> Round | str:
-    """One round of a contender, or why there is none.
+def run(contender: Contender, workload: Workload, before: Sequence[str] = ()) -> Round | str:
+    """One round of a contender, or why there is none; `before` precedes its command line.
 
     It begins with an empty cache, so that no round profits from an earlier one, and leaves nothing
     in the user's.
@@ -92,16 +92,17 @@ def run(contender: Contender, workload: Workload) -> Round | str:
             [*workload.arguments(), "--json"],
             Path(cache),
             workload.seconds + _PATIENCE,
+            before,
         )
     return found if isinstance(found, str) else _round(found)
 
 
 def in_own_process(
-    module: str, options: Sequence[str], cache: Path, seconds: float
+    module: str, options: Sequence[str], cache: Path, seconds: float, before: Sequence[str] = ()
 ) -> dict[str, Any] | str:
     """The JSON object that a module's last line is, or why there is none within `seconds`."""
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *options],
+        [*before, sys.executable, "-m", module, *options],
         cwd=ROOT,
         env={**os.environ, CACHE_VARIABLE: str(cache)},
         stdout=subprocess.PIPE,

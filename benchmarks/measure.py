@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from benchmarks.accounting import Content
-from benchmarks.process_tree import cpu_seconds, tree_pss
+from benchmarks.process_tree import cpu_seconds, disk_bytes, tree_pss
 from benchmarks.workload import Workload
 
 _LEAST_WARM_UP = 2  # batches of each worker, so that what was read ahead is used up
@@ -51,6 +51,8 @@ class Round:
     crops_per_second: float
     cpu_seconds: float
     """Of the whole process tree, for each 1,000 crops."""
+    disk_bytes: float
+    """What it had the kernel fetch from a disk for each crop; 0 where the slides are in memory."""
     content: Content
     memory: int
     """Bytes: the largest sum of the processes' proportional set sizes (PSS) that a few looks found
@@ -78,29 +80,31 @@ def measure(make: Callable[[Workload], Loader], workload: Workload) -> Round:
         while least > 0 or time.perf_counter() < ready:
             next(batches)
             least -= 1
-        rate, cpu, traces = _run(batches, workload)
+        rate, cpu, disk, traces = _run(batches, workload)
         memory = max(_memory_samples(batches))
         found = loader.content(traces)
         del batches
     finally:
         loader.close()
-    return Round(rate, cpu, found, memory, made - begun, first - begun)
+    return Round(rate, cpu, disk, found, memory, made - begun, first - begun)
 
 
-def _run(batches: Iterator[Batch], workload: Workload) -> tuple[float, float, list[Any]]:
-    """(crops per second, processor seconds per 1,000 crops, traces) of the timed run.
+def _run(batches: Iterator[Batch], workload: Workload) -> tuple[float, float, float, list[Any]]:
+    """(crops per second, processor seconds per 1,000 crops, bytes of a disk per crop, traces) of
+    the timed run.
 
     It ends with a whole turn of the workers, which deliver their batches at almost the same time.
     """
     turn = max(workload.workers, 1)
     traces: list[Any] = []
-    crops, used, begun = 0, cpu_seconds(), time.perf_counter()
+    crops, used, fetched, begun = 0, cpu_seconds(), disk_bytes(), time.perf_counter()
     while (seconds := time.perf_counter() - begun) < workload.seconds or len(traces) % turn:
         images, trace = next(batches)
         traces.append(trace)
         crops += len(images)
         del images
-    return crops / seconds, (cpu_seconds() - used) / crops * 1000, traces
+    cpu, disk = cpu_seconds() - used, disk_bytes() - fetched
+    return crops / seconds, cpu / crops * 1000, disk / crops, traces
 
 
 def _memory_samples(batches: Iterator[Batch]) -> Iterator[int]:

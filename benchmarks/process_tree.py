@@ -38,6 +38,11 @@ def cpu_seconds() -> float:
     return _sum_up(_cpu_seconds)
 
 
+def disk_bytes() -> int:
+    """Bytes that the living processes of the tree had the kernel fetch from a disk so far."""
+    return _sum_up(lambda process: int(process.io_counters().read_bytes))
+
+
 def tree_pss() -> int:
     """Bytes of memory that the whole tree uses: the sum of its processes' proportional sets."""
     return _sum_up(lambda process: memory(process.pid).pss)

@@ -202,7 +202,7 @@ def test_the_content_of_single_reads(slides: Path) -> None:
 
 def test_ratios_are_set_beside_their_targets() -> None:
     def one(rate: float) -> list[Round]:
-        return [Round(rate, 1.0, content([np.zeros((2, 3), np.int64)], None), 1, 1.0, 1.0)]
+        return [Round(rate, 1.0, 0.0, content([np.zeros((2, 3), np.int64)], None), 1, 1.0, 1.0)]
 
     order = contenders([512], [512], ["openslide_reads", "torch_window", "this_project"])
     rounds = dict(zip(order, [one(1000), one(10_000), one(15_000)], strict=True))

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from pydmed_dali import BigChunkSource, Dataset, Point, Size, Slide
 from pydmed_dali.errors import SlideReadError
 from pydmed_dali.geometry import Region
 from pydmed_dali.loader import reading
+from pydmed_dali.slide import tiled_slide
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
+from pydmed_dali.slide.protocol import ReadsAhead
 from pydmed_dali.slide.tiled_slide import TiledSlide
 from tests.support import NAMES, assert_coordinates, sum_up, take
 from tests.unit.slide.tiled_files import CODINGS, Coding, write_lossless_coordinates, write_tiled
@@ -100,6 +103,61 @@ def test_any_region_of_any_coding_equals_openslide(
     assert isinstance(slide, TiledSlide), slide.facts.reader_reason
     place = Point(x >> level, y >> level)
     assert_equal_region(slide, levels[level], level, place, Size(width, height))
+
+
+@settings(
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    level=st.integers(0, 2),
+    corners=st.lists(
+        st.tuples(st.integers(-300, 1400), st.integers(-300, 1200)), min_size=1, max_size=6
+    ),
+    gap=st.sampled_from([0, 1 << 12, 1 << 16]),
+    piece=st.sampled_from([1 << 10, 1 << 20]),
+)
+def test_what_is_announced_is_all_that_is_read_in_as_few_pieces_as_gaps_allow(
+    opened: tuple[Slide, list[NDArray[np.uint8]]],
+    monkeypatch: pytest.MonkeyPatch,
+    level: int,
+    corners: list[tuple[int, int]],
+    gap: int,
+    piece: int,
+) -> None:
+    slide, _ = opened
+    assert isinstance(slide, TiledSlide) and isinstance(slide, ReadsAhead)
+    told, read = [], []
+
+    def advise(descriptor: int, start: int, length: int, advice: int) -> None:
+        told.append((start, start + length))
+        posix_fadvise(descriptor, start, length, advice)
+
+    def pread(descriptor: int, length: int, start: int) -> bytes:
+        read.append((start, start + length))
+        return posix_pread(descriptor, length, start)
+
+    posix_fadvise, posix_pread = os.posix_fadvise, os.pread
+    regions = [Region(Point(x, y), Size(200, 90)) for x, y in corners]
+    with monkeypatch.context() as patch:
+        patch.setattr(tiled_slide, "_LARGEST_GAP", gap)
+        patch.setattr(tiled_slide, "_PIECE", piece)
+        patch.setattr(os, "posix_fadvise", advise)
+        slide.announce(regions, level)
+        announced = sorted(told)
+        patch.setattr(os, "pread", pread)
+        for region in regions:
+            slide.read_into(np.zeros((90, 200, 3), np.uint8), region.location, level)
+    assert bool(announced) == bool(read)
+    assert all(end - begin <= piece for begin, end in announced)
+    wholes: list[tuple[int, int]] = []
+    for begin, end in announced:
+        if wholes and wholes[-1][1] == begin:
+            begin = wholes.pop()[0]
+        wholes.append((begin, end))
+    assert all(later[0] - end > gap for (_, end), later in pairwise(wholes))
+    # What lies between tiles is read through by the reader too, where it is little.
+    for begin, end in read:
+        assert any(first <= begin and end <= last for first, last in wholes)
 
 
 @pytest.mark.parametrize("name", TAKEN)
