@@ -226,4 +226,6 @@ def _remedy(limit: str) -> str:
         "reading": "reading limits; give it more cores, or let chunks be used longer",
         "cropping": "cropping limits; give DALI more cores, or a GPU",
         "cores": "reading and cropping share the cores, and there are too few",
+        "storage": "the disk or share with the slides limits; let chunks be used longer, or copy "
+        "the slides to a faster one",
     }[limit]

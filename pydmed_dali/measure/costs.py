@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.measure.stopwatch import Timing, time_batches
 from pydmed_dali.pipelines.basic import basic
 
+_IDLE = 0.6  # of the cores' time in use: below, something else is waited for
 _FEW, _MANY = 32, 512
 """Crops per chunk of the two runs: in one few tiles of a chunk are decoded, in the other most."""
 
@@ -29,7 +31,12 @@ class Costs:
     crop: float
     """Of each crop: cutting it, and its share of a batch."""
     efficiency: float
-    """Measured speed over what the other three figures alone would allow."""
+    """Measured speed over what these three figures alone would allow."""
+    storage_chunk: float = 0.0
+    """What the disk, or the share, takes for each BigChunk, whatever the number of processes, in
+    seconds; 0 where it was never what the timed runs waited for."""
+    storage_megapixel: float = 0.0
+    """And for each million pixels that are decoded."""
 
 
 TYPICAL = Costs(chunk=0.005, megapixel=0.0023, crop=45e-6, efficiency=0.9)
@@ -52,29 +59,42 @@ def measure_costs(dataset: Dataset, options: dict[str, Any], seconds: float) -> 
     few, many = (_trial(dataset, {**options, "crops_per_chunk": n}, seconds) for n in (_FEW, _MANY))
     megapixel = _slope(few, many)
     chunk = max(min(t.chunk_seconds - megapixel * t.chunk_megapixels for t in (few, many)), 0.0)
-    rough = Costs(chunk, megapixel, many.timing.own_seconds / many.timing.crops, 1.0)
-    shares = [
-        t.timing.crops_per_second * (t.chunk_seconds / t.crops_per_chunk + rough.crop)
+    crop = many.timing.own_seconds / many.timing.crops
+    busy = {
+        t: t.timing.crops_per_second * (t.chunk_seconds / t.crops_per_chunk + crop) / core_count()
         for t in (few, many)
-    ]
-    efficiency = min(sum(shares) / (2 * core_count()), 1.0)
-    return Costs(chunk, megapixel, rough.crop, efficiency), many.tissue_share
+    }
+    waiting = [t for t in busy if busy[t] < _IDLE]
+    working = [min(busy[t], 1.0) for t in busy if t not in waiting]
+    efficiency = sum(working) / len(working) if working else TYPICAL.efficiency
+    return Costs(chunk, megapixel, crop, efficiency, *_storage(waiting)), many.tissue_share
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Trial:
     timing: Timing
     crops_per_chunk: int
     chunk_seconds: float
+    """Of the processor."""
     chunk_megapixels: float
+    chunk_interval: float
+    """From one chunk to the next, by the clock."""
     tissue_share: float
 
 
 def _trial(dataset: Dataset, options: dict[str, Any], seconds: float) -> _Trial:
     per_chunk = options["crops_per_chunk"]
+    marks: list[tuple[float, int]] = []  # at each batch: the time, and chunks that were read
+
+    def marked(source: BigChunkSource) -> Iterator[int]:
+        for crops in crops_of(source, threads=1):
+            marks.append((time.perf_counter(), source.stats().chunks_read))
+            yield crops
+
     with BigChunkSource(dataset, **{**options, "num_workers": core_count()}) as source:
-        timing = time_batches(crops_of(source, threads=1), seconds)
+        timing = time_batches(marked(source), seconds)
         stats = source.stats()
+    (begun, before), (ended, after) = marks[-1 - timing.crops // source.batch_size], marks[-1]
     area = source.options.crop.area
     megapixels = stats.decode_amplification * stats.crops * area / max(stats.chunks_read, 1) / 1e6
     shares = list(stats.tissue_shares.values())
@@ -83,8 +103,21 @@ def _trial(dataset: Dataset, options: dict[str, Any], seconds: float) -> _Trial:
         per_chunk,
         timing.child_seconds / timing.crops * per_chunk,
         megapixels,
+        (ended - begun) / max(after - before, 1),
         sum(shares) / len(shares) if shares else 1.0,
     )
+
+
+def _storage(waiting: Sequence[_Trial]) -> tuple[float, float]:
+    """(seconds per chunk, per megapixel of it) of runs that left cores idle: they waited for it."""
+    if not waiting:
+        return 0.0, 0.0
+    least, most = waiting[0], waiting[-1]
+    more = most.chunk_megapixels - least.chunk_megapixels
+    longer = most.chunk_interval - least.chunk_interval
+    megapixel = longer / more if more > 0.2 * most.chunk_megapixels and longer > 0 else 0.0
+    megapixel = min(megapixel, least.chunk_interval / least.chunk_megapixels)
+    return least.chunk_interval - megapixel * least.chunk_megapixels, megapixel
 
 
 def _slope(few: _Trial, many: _Trial) -> float:

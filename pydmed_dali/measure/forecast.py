@@ -63,7 +63,8 @@ class Forecast:
     setting: Setting
     crops_per_second: float
     limit: str
-    """What limits the speed: `reading`, `cropping`, or `cores` where both share them."""
+    """What limits the speed: `reading`, `cropping`, `cores` where both share them, or the `storage`
+    where the slides lie."""
     decode_amplification: float
     """Pixels decoded per pixel delivered."""
     slides_per_batch: float
@@ -87,11 +88,15 @@ def forecast(
         "cropping": max(cores - setting.num_workers, 1) / costs.crop,
         "cores": cores / (fill / setting.crops_per_chunk + costs.crop),
     }
+    speeds = {name: costs.efficiency * speed for name, speed in speeds.items()}
+    stored = costs.storage_chunk + costs.storage_megapixel * decoded / 1e6
+    if stored:
+        speeds["storage"] = setting.crops_per_chunk / stored
     limit = min(speeds, key=lambda name: speeds[name])
     slides, pairs = _mixing(setting, dataset)
     return Forecast(
         setting=setting,
-        crops_per_second=costs.efficiency * speeds[limit],
+        crops_per_second=speeds[limit],
         limit=limit,
         decode_amplification=decoded / (setting.crops_per_chunk * setting.crop.area),
         slides_per_batch=slides,

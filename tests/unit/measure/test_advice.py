@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pydmed_dali import BigChunkSource, Dataset, Info, Patient, Record, Size
+from pydmed_dali import (
+    BigChunkLoader,
+    BigChunkSource,
+    Dataset,
+    Info,
+    Patient,
+    Point,
+    Record,
+    Size,
+    Slide,
+)
+from pydmed_dali.dali.device import core_count
 from pydmed_dali.errors import OptionError
+from pydmed_dali.geometry import Region
 from pydmed_dali.measure.advice import REUSES, Advice, Wishes, advise
 from pydmed_dali.measure.costs import TYPICAL, Costs, measure_costs
 from pydmed_dali.measure.forecast import Setting, SlideKind, forecast
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.slide.view import View
 from tests.support import sum_up, take
 
 KIND = SlideKind(Size(60_000, 50_000), Size(256, 256))
@@ -98,6 +114,34 @@ def test_costs_are_measured_by_real_runs(tmp_path: Path) -> None:
     assert share == 1.0
     assert costs.megapixel > 0 and costs.chunk >= 0 and costs.crop > 0
     assert 0 < costs.efficiency <= 1
+
+
+class OnASlowDisk(BigChunkLoader):
+    """Each chunk comes late, and takes no core meanwhile."""
+
+    def extract_bigchunk(
+        self, slide: Slide, view: View, origin: Point, out: Any, parts: Sequence[Region]
+    ) -> None:
+        time.sleep(0.2)
+        super().extract_bigchunk(slide, view, origin, out, parts)
+
+
+def test_storage_that_is_waited_for_is_told_from_cores_that_are_too_few(tmp_path: Path) -> None:
+    for number in range(3):
+        write_coordinate_slide(tmp_path / f"{number}.tif", Size(1500, 1500), levels=1)
+    options = {"chunk_size": 512, "crop_size": 64, "batch_size": 32, "resident": 4}
+    dataset = Dataset.from_folder(tmp_path)
+    costs, _ = measure_costs(dataset, {**options, "loader": OnASlowDisk()}, seconds=1.5)
+    kind = SlideKind(Size(1500, 1500), Size(256, 256))
+    found = {}
+    for reuse in (32, 64, 100_000):
+        setting = Setting(Size(512, 512), Size(64, 64), 32, 4, reuse, core_count())
+        found[reuse] = forecast(setting, costs, kind, dataset, core_count())
+    assert [found[reuse].limit for reuse in (32, 64)] == ["storage", "storage"]
+    assert found[100_000].limit != "storage"
+    assert found[32].crops_per_second == pytest.approx(32 * core_count() / 0.2, rel=0.35)
+    # What chunks cost the cores is found all the same.
+    assert 0 < costs.chunk + costs.megapixel < 0.1 and 0.5 < costs.efficiency <= 1
 
 
 def test_half_of_the_cost_is_twice_the_speed() -> None:
