@@ -58,13 +58,21 @@ def advise(wishes: Wishes, costs: Costs, kind: SlideKind, dataset: Dataset) -> A
 def _best_workers(
     wishes: Wishes, crops_per_chunk: int, costs: Costs, kind: SlideKind, dataset: Dataset
 ) -> Forecast:
-    """With so many workers as are fastest; of equals, the fewest."""
+    """With so many workers as are fastest; of equals, the fewest.
+
+    But the most where storage is waited for, so that some read while others decode.
+    """
     counts = range(1, min(wishes.cores, _MOST_WORKERS) + 1)
     options = [
         forecast(_fitting(wishes, crops_per_chunk, n, kind), costs, kind, dataset, wishes.cores)
         for n in counts
     ]
-    return max(options, key=lambda option: round(option.crops_per_second))
+
+    def rank(option: Forecast) -> tuple[int, int]:
+        workers = option.setting.num_workers if option.limit == "storage" else 0
+        return round(option.crops_per_second), workers
+
+    return max(options, key=rank)
 
 
 def _fitting(wishes: Wishes, crops_per_chunk: int, num_workers: int, kind: SlideKind) -> Setting:

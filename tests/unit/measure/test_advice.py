@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -142,6 +143,17 @@ def test_storage_that_is_waited_for_is_told_from_cores_that_are_too_few(tmp_path
     assert found[32].crops_per_second == pytest.approx(32 * core_count() / 0.2, rel=0.35)
     # What chunks cost the cores is found all the same.
     assert 0 < costs.chunk + costs.megapixel < 0.1 and 0.5 < costs.efficiency <= 1
+
+
+def test_where_storage_is_waited_for_all_cores_read() -> None:
+    slow = replace(TYPICAL, storage_chunk=0.5)
+    wishes = Wishes(Size(224, 224), 256, 4 * GIB, 4, None)
+    options = advise(wishes, slow, KIND, names_only(100)).options
+    limited = [option for option in options if option.limit == "storage"]
+    assert limited and {option.setting.num_workers for option in limited} == {4}
+    speeds = [option.crops_per_second for option in limited]
+    reuses = [option.setting.crops_per_chunk for option in limited]
+    assert speeds == pytest.approx([reuse / 0.5 for reuse in reuses])
 
 
 def test_half_of_the_cost_is_twice_the_speed() -> None:
