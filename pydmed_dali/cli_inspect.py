@@ -73,10 +73,12 @@ def inspect_slides(paths: Iterable[Path]) -> list[Inspection]:
 
 
 def inspect_slide(path: Path) -> Inspection:
-    """Open one slide and read a small region of it."""
+    """Open one slide and read a small region of it; what is found out is kept for later runs."""
     facts = tissue = None
+    loader = BigChunkLoader()
+    loader.cache = Cache(cache_folder(None))
     try:
-        slide = BigChunkLoader().open_slide(path)
+        slide = loader.open_slide(path)
         try:
             facts = slide.facts
             _read_probe(slide)
