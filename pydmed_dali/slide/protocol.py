@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -10,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from pydmed_dali.geometry import Point, Region, Size
+from pydmed_dali.geometry import Point, Size
 from pydmed_dali.slide.limits import check_claims
 
 Pixels = NDArray[np.uint8]
@@ -86,17 +85,6 @@ class Slide(Protocol):
 
     def close(self) -> None:
         """Release the file. Reading afterwards is an error; closing again is not."""
-        ...
-
-
-@runtime_checkable
-class ReadsAhead(Slide, Protocol):
-    """A slide whose reader fetches better what it is told of beforehand."""
-
-    def announce(self, regions: Sequence[Region], level: int) -> None:
-        """These regions of `level` are going to be read; `location` in level-0 pixels, `size` in
-        those of the level. Changes nothing but how long reading takes.
-        """
         ...
 
 

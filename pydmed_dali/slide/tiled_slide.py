@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +56,18 @@ class _Run(NamedTuple):
         return self.end - self.begin <= sum(self.counts) + _LARGEST_GAP
 
 
+class _Read(NamedTuple):
+    """One region to be read."""
+
+    out: Pixels
+    location: Point
+    """Where it begins, in level-0 pixels."""
+    place: Point
+    """The same in the level's own."""
+    inside: Region
+    """What of it lies inside the level, in the level's pixels; of no area if nothing."""
+
+
 class TiledSlide:
     """A slide whose tiles are taken from the file directly; implements the `Slide` protocol.
 
@@ -86,49 +98,27 @@ class TiledSlide:
         """What the file says of itself, as OpenSlide tells it."""
         return self._facts
 
-    def announce(self, regions: Sequence[Region], level: int) -> None:
-        """See `ReadsAhead.announce`: have the kernel fetch the tiles, in as few pieces as sensible.
-
-        A slow disk serves some hundred requests a second, whatever their length: up to 64 KiB that
-        nobody asked for are read rather than asked around.
-        """
-        tiles = self._levels[level]
-        wanted = np.zeros((tiles.rows, tiles.columns), np.bool_)
-        for region in regions:
-            inside = _cut(self._in_level(region.location, level), region.size, tiles.dimensions)
-            if inside.size.area:
-                wanted[_touched(inside, tiles.tile)] = True
-        numbers = np.flatnonzero(wanted)
-        if not len(numbers):
-            return
-        order = np.argsort(tiles.offsets[numbers])
-        begins = tiles.offsets[numbers][order]
-        ends = np.maximum.accumulate(begins + tiles.counts[numbers][order])
-        gaps = np.flatnonzero(begins[1:] - ends[:-1] > _LARGEST_GAP)
-        firsts, lasts = np.concatenate(([0], gaps + 1)), np.concatenate((gaps, [-1]))
-        for begin, end in zip(begins[firsts].tolist(), ends[lasts].tolist(), strict=True):
-            for start in range(begin, end, _PIECE):
-                length = min(_PIECE, end - start)
-                os.posix_fadvise(self._descriptor, start, length, os.POSIX_FADV_WILLNEED)
-
     def read_into(self, out: Pixels, location: Point, level: int) -> None:
         """See `Slide.read_into`."""
-        try:
-            self.decode_into(out, location, level)
-        except Exception as error:  # the decoders raise whatever a damaged tile leads them to
-            self._leave_to_openslide(out, location, level, error)
+        self._carry_out([self._planned(out, location, level)], level)
+
+    def read_parts(
+        self, out: Pixels, parts: Sequence[Region], locations: Sequence[Point], level: int
+    ) -> None:
+        """Fill each of the `parts` of `out` as `read_into` would, from its location on.
+
+        What of the file they need is asked for together: a disk serves some hundred requests a
+        second, whatever their length.
+        """
+        reads = [
+            self._planned(out[part.slices], location, level)
+            for part, location in zip(parts, locations, strict=True)
+        ]
+        self._carry_out(reads, level)
 
     def decode_into(self, out: Pixels, location: Point, level: int) -> None:
-        """The same without OpenSlide's help: raises whatever the decoder does."""
-        tiles = self._levels[level]
-        place = self._in_level(location, level)
-        inside = _cut(place, Size(out.shape[1], out.shape[0]), tiles.dimensions)
-        within = Region(_less(inside.location, place), inside.size)
-        _fill_around(out, within, self._facts.background)
-        if not inside.size.area:
-            return
-        target = out[within.slices]
-        self._read_tiles(level, inside, target)
+        """As `read_into`, without OpenSlide's help: raises whatever the decoder does."""
+        self._decode(self._planned(out, location, level), level)
 
     def close(self) -> None:
         """Release the file."""
@@ -136,10 +126,45 @@ class TiledSlide:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _in_level(self, location: Point, level: int) -> Point:
-        """A level-0 pixel's place in a level."""
+    def _planned(self, out: Pixels, location: Point, level: int) -> _Read:
         downsample = self._facts.level_downsamples[level]
-        return Point(round(location.x / downsample), round(location.y / downsample))
+        place = Point(round(location.x / downsample), round(location.y / downsample))
+        size = Size(out.shape[1], out.shape[0])
+        return _Read(out, location, place, _cut(place, size, self._levels[level].dimensions))
+
+    def _carry_out(self, reads: Sequence[_Read], level: int) -> None:
+        self._announce([read.inside for read in reads], self._levels[level])
+        for read in reads:
+            try:
+                self._decode(read, level)
+            except Exception as error:  # the decoders raise whatever a damaged tile leads them to
+                self._leave_to_openslide(read.out, read.location, level, error)
+
+    def _announce(self, regions: Iterable[Region], tiles: TiledLevel) -> None:
+        """Have the kernel fetch the tiles that some region inside the level touches, in as few
+        pieces as sensible: what lies between two of them is fetched too, where it is little.
+        """
+        wanted = np.zeros((tiles.rows, tiles.columns), np.bool_)
+        for region in regions:
+            if region.size.area:
+                wanted[_touched(region, tiles.tile)] = True
+        numbers = np.flatnonzero(wanted)
+        if not len(numbers):
+            return
+        begins = tiles.offsets[numbers]
+        order = np.argsort(begins)
+        begins, ends = begins[order], (begins + tiles.counts[numbers])[order]
+        gaps = np.flatnonzero(begins[1:] - ends[:-1] > _LARGEST_GAP)
+        for begin, end in zip([begins[0], *begins[gaps + 1]], [*ends[gaps], ends[-1]], strict=True):
+            for start in range(begin, end, _PIECE):
+                length = min(_PIECE, end - start)
+                os.posix_fadvise(self._descriptor, start, length, os.POSIX_FADV_WILLNEED)
+
+    def _decode(self, read: _Read, level: int) -> None:
+        within = Region(_less(read.inside.location, read.place), read.inside.size)
+        _fill_around(read.out, within, self._facts.background)
+        if read.inside.size.area:
+            self._read_tiles(level, read.inside, read.out[within.slices])
 
     def _read_tiles(self, level: int, region: Region, out: Pixels) -> None:
         """Fill `out` with `region` (the level's pixels), which lies inside the level."""
@@ -147,24 +172,13 @@ class TiledSlide:
         x, y, tile = region.location.x, region.location.y, tiles.tile
         rows, columns = _touched(region, tile)
         first, count = columns.start, columns.stop - columns.start
-        runs = [
-            _Run.of(tiles, row * tiles.columns + first, count)
-            for row in range(rows.start, rows.stop)
-        ]
-        for run in runs:
-            self._announce(run)
         lines, pixels = out.reshape(out.shape[0], -1, copy=False), self._scratch(tile)
         decoded = pixels.reshape(tile.height, -1)
-        for row, run in enumerate(runs, rows.start):
+        for row in range(rows.start, rows.stop):
+            run = _Run.of(tiles, row * tiles.columns + first, count)
             for column, data in enumerate(self._fetch(run), first):
                 decode(data, pixels)
                 _place(decoded, Point(column * tile.width - x, row * tile.height - y), lines)
-
-    def _announce(self, run: _Run) -> None:
-        """Have the kernel fetch a run of tiles: one call a row instead of a wait for each tile."""
-        if run.is_dense:
-            length = run.end - run.begin
-            os.posix_fadvise(self._descriptor, run.begin, length, os.POSIX_FADV_WILLNEED)
 
     def _fetch(self, run: _Run) -> list[bytes]:
         """The coded bytes of a run's tiles: in one piece where they lie together."""

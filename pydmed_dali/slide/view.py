@@ -14,7 +14,8 @@ from PIL import Image
 
 from pydmed_dali.errors import SlideScaleError
 from pydmed_dali.geometry import Point, Region, Size
-from pydmed_dali.slide.protocol import ReadsAhead, Slide, SlideFacts
+from pydmed_dali.slide.protocol import Slide, SlideFacts
+from pydmed_dali.slide.tiled_slide import TiledSlide
 
 MPP_TOLERANCE = 0.05
 """A level whose mpp is this close (relative) to the requested one serves as it is."""
@@ -110,11 +111,11 @@ def read_view(
             view.location(Point(origin.x + part.location.x, origin.y + part.location.y))
             for part in parts
         ]
-        if len(parts) > 1 and isinstance(slide, ReadsAhead):
-            regions = [Region(at, part.size) for at, part in zip(places, parts, strict=True)]
-            slide.announce(regions, view.level)
-        for place, part in zip(places, parts, strict=True):
-            slide.read_into(out[part.slices], place, view.level)
+        if isinstance(slide, TiledSlide):
+            slide.read_parts(out, parts, places, view.level)
+        else:
+            for place, part in zip(places, parts, strict=True):
+                slide.read_into(out[part.slices], place, view.level)
         return
     side = min(_MOST_AT_ONCE, int(_MOST_SOURCE / max(view.scale)))
     for top in range(0, out.shape[0], side):

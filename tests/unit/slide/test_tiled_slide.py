@@ -28,7 +28,6 @@ from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
-from pydmed_dali.slide.protocol import ReadsAhead
 from pydmed_dali.slide.tiled_slide import TiledSlide
 from tests.support import NAMES, assert_coordinates, sum_up, take
 from tests.unit.slide.tiled_files import CODINGS, Coding, write_lossless_coordinates, write_tiled
@@ -125,7 +124,7 @@ def test_what_is_announced_is_all_that_is_read_in_as_few_pieces_as_gaps_allow(
     piece: int,
 ) -> None:
     slide, _ = opened
-    assert isinstance(slide, TiledSlide) and isinstance(slide, ReadsAhead)
+    assert isinstance(slide, TiledSlide)
     told, read = [], []
 
     def advise(descriptor: int, start: int, length: int, advice: int) -> None:
@@ -137,16 +136,19 @@ def test_what_is_announced_is_all_that_is_read_in_as_few_pieces_as_gaps_allow(
         return posix_pread(descriptor, length, start)
 
     posix_fadvise, posix_pread = os.posix_fadvise, os.pread
-    regions = [Region(Point(x, y), Size(200, 90)) for x, y in corners]
+    parts = [Region(Point(0, 90 * number), Size(200, 90)) for number in range(len(corners))]
+    out = np.zeros((90 * len(corners), 200, 3), np.uint8)
     with monkeypatch.context() as patch:
         patch.setattr(tiled_slide, "_LARGEST_GAP", gap)
         patch.setattr(tiled_slide, "_PIECE", piece)
         patch.setattr(os, "posix_fadvise", advise)
-        slide.announce(regions, level)
-        announced = sorted(told)
         patch.setattr(os, "pread", pread)
-        for region in regions:
-            slide.read_into(np.zeros((90, 200, 3), np.uint8), region.location, level)
+        slide.read_parts(out, parts, [Point(x, y) for x, y in corners], level)
+    announced = sorted(told)
+    for part, (x, y) in zip(parts, corners, strict=True):
+        alone = np.zeros((90, 200, 3), np.uint8)
+        slide.read_into(alone, Point(x, y), level)
+        np.testing.assert_array_equal(out[part.slices], alone)
     assert bool(announced) == bool(read)
     assert all(end - begin <= piece for begin, end in announced)
     wholes: list[tuple[int, int]] = []
