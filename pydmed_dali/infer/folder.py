@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -146,12 +147,20 @@ def _remove_leftovers(target: Path) -> None:
 
 
 def sync(path: Path, alone: bool = False) -> None:
-    """Have the disk keep a file, or a folder with all that is in it; `alone`, only its names."""
-    if path.is_dir() and not alone:
+    """Have the disk keep a file, or a folder with all that is in it; `alone`, only its names.
+
+    Where a share cannot do that, as many cannot of folders, nothing is lost but that.
+    """
+    is_folder = path.is_dir()
+    if is_folder and not alone:
         for inner in path.iterdir():
             sync(inner)
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if not is_folder and error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise

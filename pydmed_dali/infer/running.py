@@ -202,7 +202,8 @@ class _Going:
                 else:
                     logger.warning("%s; the slide is skipped", str(error))
                     self.skipped[bad] = str(error)
-                self._work.forget(bad)  # what many bad slides leave would fill the disk
+                if os.path.exists(bad):  # else it is out of reach, and may come back
+                    self._work.forget(bad)  # what many bad slides leave would fill the disk
             except StaleError as stale:
                 logger.warning(
                     "%s: what was kept of it is damaged or of another file; it is run anew",

@@ -253,6 +253,26 @@ def test_a_slide_that_is_out_of_reach_for_a_while_keeps_what_is_done(
     assert listed(out) == ["a.h5", "b.h5", "run.json"]
 
 
+def test_a_slide_that_goes_out_of_reach_on_the_way_keeps_what_is_done(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    out, path = tmp_path / "out", dataset.slides[0].path
+    first = Breaks(100)
+
+    def hides(tiles: torch.Tensor) -> torch.Tensor:
+        if not first.tiles:
+            path.rename(tmp_path / "hidden")
+        return first(tiles)
+
+    options = {**OPTIONS, "chunk_size": 64, "batch_size": 2}
+    done = predict(dataset, hides, out, **options)
+    assert list(done.slides_skipped) == [path] and ".a.h5.tiles" in listed(out)
+    (tmp_path / "hidden").rename(path)
+    last = Breaks(100)
+    predict(dataset, last, out, **options)
+    assert first.tiles - TILES["b"] + last.tiles == TILES["a"]
+
+
 @pytest.mark.parametrize("on_error", ["skip", "raise"])
 def test_a_slide_that_changes_on_the_way_leaves_nothing_of_its_former_self(
     dataset: Dataset, tmp_path: Path, on_error: str
