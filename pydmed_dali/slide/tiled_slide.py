@@ -85,8 +85,6 @@ class TiledSlide:
         self._decoders = [_decoder(level) for level in levels]
         self._scratches: dict[Size, Pixels] = {}
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        # What is needed is announced: the kernel shall not guess, and read what nobody wants.
-        os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
     @property
     def path(self) -> Path:
