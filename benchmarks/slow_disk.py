@@ -25,8 +25,9 @@ from benchmarks.machine import headline
 from benchmarks.measure import Round
 from benchmarks.slides import link_slides, slides_in
 from benchmarks.slow_storage import SlowDisk, Speed, forget_files, slow_disk
+from benchmarks.table import markdown
 from benchmarks.tiles import cut_tiles
-from benchmarks.workload import Workload, add_options
+from benchmarks.workload import Workload, slides_parser
 
 SPEEDS = (
     Speed("a hard disk", 160, 150),
@@ -82,12 +83,11 @@ def _reading(contender: Contender, workload: Workload, disk: SlowDisk) -> Readin
 
 def table(found: dict[Contender, Reading | str], cores: int) -> list[str]:
     """Markdown: a row for each contender; who has no round is named."""
-    lines = ["| " + " | ".join(_COLUMNS) + " |", "|---" + "|---:" * (len(_COLUMNS) - 1) + "|"]
-    for contender, reading in found.items():
-        cells = [f"not run: {reading}"] if isinstance(reading, str) else _cells(reading, cores)
-        cells += [""] * (len(_COLUMNS) - 1 - len(cells))
-        lines.append("| " + " | ".join([contender.title, *cells]) + " |")
-    return lines
+    cells = {
+        contender.title: [f"not run: {each}"] if isinstance(each, str) else _cells(each, cores)
+        for contender, each in found.items()
+    }
+    return markdown(_COLUMNS, cells)
 
 
 def _cells(reading: Reading, cores: int) -> list[str]:
@@ -139,21 +139,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser, leave_out=("slides", "tiles", "crops_per_chunk"))
-    parser.set_defaults(crops_per_chunk=None)
-    parser.add_argument("--slides", type=Path, help="a folder of slides instead of new mosaics")
-    parser.add_argument("--side", type=int, default=20480, help="their side in pixels (20480)")
-    parser.add_argument("--count", type=int, default=120, help="copies of them (120)")
+    parser = slides_parser(__doc__, 120, "copies of them")
     parser.add_argument(
         "--folder", type=Path, default=Path("/tmp"), help="where to put them (/tmp)"
     )
     parser.add_argument(
         "--reuse", type=int, nargs="*", default=[64, 512], help="R of this project (64 512)"
     )
-    parser.add_argument("--peers", nargs="+", help="only these modules of benchmarks/peers")
     return parser
 
 

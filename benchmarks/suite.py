@@ -33,7 +33,7 @@ from benchmarks.measure import Round
 from benchmarks.slides import slides_in
 from benchmarks.table import TISSUE_TARGETS, WHOLE_TARGETS, ratios, table
 from benchmarks.tiles import cut_tiles
-from benchmarks.workload import Workload, add_options
+from benchmarks.workload import Workload, slides_parser
 
 
 def play(
@@ -116,14 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser, leave_out=("slides", "tiles", "crops_per_chunk"))
-    parser.set_defaults(crops_per_chunk=None)
-    parser.add_argument("--slides", type=Path, help="a folder of slides instead of new mosaics")
-    parser.add_argument("--count", type=int, default=4, help="slides to write (4)")
-    parser.add_argument("--side", type=int, default=20480, help="their side in pixels (20480)")
+    parser = slides_parser(__doc__, 4, "slides to write")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of everybody (3)")
     parser.add_argument(
         "--reuse",
@@ -139,7 +132,6 @@ def _parser() -> argparse.ArgumentParser:
         default=[16, 128, 512],
         help="R of the window without DALI (16 128 512)",
     )
-    parser.add_argument("--peers", nargs="+", help="only these modules of benchmarks/peers")
     parser.add_argument("--json", type=Path, help="also write every round to this file")
     return parser
 

@@ -43,12 +43,21 @@ Missing = Mapping[Contender, str]
 
 def table(rounds: Rounds, missing: Missing, order: Sequence[Contender]) -> list[str]:
     """Markdown: a row for each contender, medians over its rounds; who has none is named."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
-    for contender in order:
-        found = rounds.get(contender)
-        cells = _cells(found) if found else [f"not run: {missing[contender]}"]
-        cells += [""] * (len(COLUMNS) - 1 - len(cells))
-        lines.append("| " + " | ".join([contender.title, *cells]) + " |")
+    return markdown(
+        COLUMNS,
+        {
+            c.title: _cells(rounds[c]) if rounds.get(c) else [f"not run: {missing[c]}"]
+            for c in order
+        },
+    )
+
+
+def markdown(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """A table of rows by their titles; one with too few cells is filled up."""
+    lines = ["| " + " | ".join(columns) + " |", "|---" + "|---:" * (len(columns) - 1) + "|"]
+    for title, cells in rows.items():
+        empty = [""] * (len(columns) - 1 - len(cells))
+        lines.append("| " + " | ".join([title, *cells, *empty]) + " |")
     return lines
 
 

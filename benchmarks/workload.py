@@ -61,6 +61,20 @@ class Workload:
         os.sched_setaffinity(0, allowed[: self.cores])
 
 
+def slides_parser(description: str | None, count: int, counted: str) -> argparse.ArgumentParser:
+    """A parser of the options of a benchmark over several loaders, which makes its own slides."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_options(parser, leave_out=("slides", "tiles", "crops_per_chunk"))
+    parser.set_defaults(crops_per_chunk=None)
+    parser.add_argument("--slides", type=Path, help="a folder of slides instead of new mosaics")
+    parser.add_argument("--side", type=int, default=20480, help="their side in pixels (20480)")
+    parser.add_argument("--count", type=int, default=count, help=f"{counted} ({count})")
+    parser.add_argument("--peers", nargs="+", help="only these modules of benchmarks/peers")
+    return parser
+
+
 def add_options(parser: argparse.ArgumentParser, leave_out: tuple[str, ...] = ()) -> None:
     """One option for each field of `Workload` but those left out, with the field's default."""
     helps = {

@@ -12,10 +12,12 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator
 from pydmed_dali.dali.device import core_count
 from pydmed_dali.dali.source import BigChunkSource
 from pydmed_dali.dataset import Dataset
+from pydmed_dali.loader.statistics import Stats
 from pydmed_dali.measure.stopwatch import Timing, time_batches
 from pydmed_dali.pipelines.basic import basic
 
-_IDLE = 0.6  # of the cores' time in use: below, something else is waited for
+_IDLE = 0.6  # of the cores' time in use: below, something else is waited for,
+_STARVED = 0.5  # and where batches waited for chunks for more of the time than this, for storage
 _FEW, _MANY = 32, 512
 """Crops per chunk of the two runs: in one few tiles of a chunk are decoded, in the other most."""
 
@@ -64,7 +66,8 @@ def measure_costs(dataset: Dataset, options: dict[str, Any], seconds: float) -> 
         t: t.timing.crops_per_second * (t.chunk_seconds / t.crops_per_chunk + crop) / core_count()
         for t in (few, many)
     }
-    waiting = [t for t in busy if busy[t] < _IDLE]
+    # Cores idle too where a single thread that crops is the limit: then no batch waits for chunks.
+    waiting = [t for t in busy if busy[t] < _IDLE and t.starved > _STARVED]
     working = [min(busy[t], 1.0) for t in busy if t not in waiting]
     efficiency = sum(working) / len(working) if working else TYPICAL.efficiency
     return Costs(chunk, megapixel, crop, efficiency, *_storage(waiting)), many.tissue_share
@@ -79,16 +82,18 @@ class _Trial:
     chunk_megapixels: float
     chunk_interval: float
     """From one chunk to the next, by the clock."""
+    starved: float
+    """Part of the time in which a batch waited for chunks."""
     tissue_share: float
 
 
 def _trial(dataset: Dataset, options: dict[str, Any], seconds: float) -> _Trial:
     per_chunk = options["crops_per_chunk"]
-    marks: list[tuple[float, int]] = []  # at each batch: the time, and chunks that were read
+    marks: list[tuple[float, Stats]] = []  # the time of each batch, and what was done until then
 
     def marked(source: BigChunkSource) -> Iterator[int]:
         for crops in crops_of(source, threads=1):
-            marks.append((time.perf_counter(), source.stats().chunks_read))
+            marks.append((time.perf_counter(), source.stats()))
             yield crops
 
     with BigChunkSource(dataset, **{**options, "num_workers": core_count()}) as source:
@@ -103,7 +108,8 @@ def _trial(dataset: Dataset, options: dict[str, Any], seconds: float) -> _Trial:
         per_chunk,
         timing.child_seconds / timing.crops * per_chunk,
         megapixels,
-        (ended - begun) / max(after - before, 1),
+        (ended - begun) / max(after.chunks_read - before.chunks_read, 1),
+        (after.starved_seconds - before.starved_seconds) / (ended - begun),
         sum(shares) / len(shares) if shares else 1.0,
     )
 
