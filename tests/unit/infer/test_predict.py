@@ -7,51 +7,31 @@ import os
 import resource
 import subprocess
 import sys
-from collections import Counter
-from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 import torch
 
-from pydmed_dali import Dataset, Info, Size, Slide
-from pydmed_dali.errors import NoTilesError, OptionError, OwnCodeError, ResultError, SlideError
+from pydmed_dali import Dataset, Info, Size
+from pydmed_dali.errors import OptionError, OwnCodeError, ResultError
 from pydmed_dali.geometry import Point
-from pydmed_dali.infer import Predicted, predict, running
+from pydmed_dali.infer import Predicted, predict
 from pydmed_dali.infer.collector import SlideFeatures
 from pydmed_dali.infer.feature_file import content_of, writer
 from pydmed_dali.infer.folder import ResultFolder
-from pydmed_dali.loader import pool
 from pydmed_dali.loader.tissue import find_mask
 from pydmed_dali.plan.grid import tissue_shares
 from pydmed_dali.slide.cache import Cache
-from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
+from pydmed_dali.slide.coordinate_slides import coordinate_pixels
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
-from tests.faults.loaders import SLIDE as BAD_SLIDE
-from tests.faults.loaders import EndsAtOpening, HasAHole, Misbehaving
 from tests.support import folder_dataset
+from tests.unit.infer.three_slides import OPTIONS, SIZES, contents, means, write_three_slides
 
 CHECKOUT = Path(__file__).parents[3]
-
-SIZES = {"a": Size(300, 200), "b": Size(40, 30), "c": Size(260, 320)}
-OPTIONS: dict[str, Any] = {
-    "model_name": "means",
-    "tile_size": 64,
-    "chunk_size": 256,
-    "batch_size": 7,
-    "num_workers": 0,
-}
-
-
-def means(tiles: torch.Tensor) -> torch.Tensor:
-    """(N, 4): mean red, green and blue, and the red of the upper left pixel."""
-    colours = tiles.double().mean(dim=(1, 2))
-    return torch.cat([colours, tiles[:, 0, 0, :1].double()], dim=1)
 
 
 def expected(size: Size, x: int, y: int) -> list[float]:
@@ -64,17 +44,7 @@ def expected(size: Size, x: int, y: int) -> list[float]:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
-    """Three slides; b is smaller than a tile."""
-    (tmp_path / "slides").mkdir()
-    for name, size in SIZES.items():
-        write_coordinate_slide(tmp_path / "slides" / f"{name}.tif", size, levels=1, mpp=0.5)
-    return folder_dataset(tmp_path / "slides")
-
-
-def contents(file: Path) -> dict[str, Any]:
-    with h5py.File(file) as opened:
-        names = {name: opened[name][()] for name in ("features", "coords")}
-        return {**names, **opened["coords"].attrs}
+    return write_three_slides(tmp_path / "slides")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -197,26 +167,6 @@ def test_two_slides_of_one_name_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_slide_that_cannot_be_opened_is_told_and_tried_again(
-    dataset: Dataset, tmp_path: Path
-) -> None:
-    broken = dataset.slides[1].path
-    whole = broken.read_bytes()
-    broken.write_bytes(b"no slide")
-    done = predict(dataset, means, tmp_path / "out", **OPTIONS)
-    assert list(done.slides_skipped) == [broken]
-    assert [file.name for file in done.written] == ["a.h5", "c.h5"]
-    again = predict(dataset, means, tmp_path / "out", **OPTIONS)
-    assert (again.written, list(again.slides_skipped)) == ((), [broken])
-    with pytest.raises(NoTilesError, match="OpenSlide cannot open it"):
-        predict(dataset, means, tmp_path / "out", on_error="raise", **OPTIONS)
-    alone = Dataset.from_table([{"slide": str(broken)}], root=broken.parent)
-    with pytest.raises(NoTilesError, match="none of 1 slides can be read"):
-        predict(alone, means, tmp_path / "alone", **OPTIONS)
-    broken.write_bytes(whole)
-    assert predict(dataset, means, tmp_path / "out", **OPTIONS).written[0].name == "b.h5"
-
-
 def test_a_file_that_cannot_be_completed_is_not_there(tmp_path: Path) -> None:
     results = ResultFolder(tmp_path / "out", ".h5", {}, [])
 
@@ -236,92 +186,6 @@ def test_a_file_that_cannot_be_completed_is_not_there(tmp_path: Path) -> None:
     assert "mpp" not in found, "the slide does not tell it"
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_slide_that_goes_bad_on_the_way_costs_no_other(
-    dataset: Dataset, tmp_path: Path, workers: int
-) -> None:
-    path = dataset.slides[0].path
-    told: list[tuple[Path, Path]] = []
-    options: dict[str, Any] = {**OPTIONS, "chunk_size": 64, "num_workers": workers}
-    done = predict(
-        dataset,
-        means,
-        tmp_path / "out",
-        loader=HasAHole(),
-        on_slide=lambda slide, file: told.append((slide, file)),
-        **options,
-    )
-    assert list(done.slides_skipped) == [path]
-    assert "a hole in the disk" in done.slides_skipped[path]
-    assert [file.name for file in done.written] == ["b.h5", "c.h5"]
-    assert told == list(zip([r.path for r in dataset.slides[1:]], done.written, strict=True))
-    assert len(contents(done.written[1])["features"]) == 25
-    with pytest.raises(SlideError, match="a hole in the disk"):
-        predict(dataset, means, tmp_path / "no", loader=HasAHole(), on_error="raise", **options)
-
-
-class Counts(HasAHole):
-    """Counts how often each slide is opened."""
-
-    def __init__(self) -> None:
-        self.opened: Counter[str] = Counter()
-
-    def open_slide(self, path: Path) -> Slide:
-        self.opened[path.stem] += 1
-        return super().open_slide(path)
-
-
-def test_slides_are_looked_at_some_at_a_time(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(running, "_TOGETHER", 2)
-    loader = Counts()
-    told: list[tuple[int, int]] = []
-    options: dict[str, Any] = {**OPTIONS, "chunk_size": 64}
-    done = predict(
-        dataset,
-        means,
-        tmp_path / "out",
-        loader=loader,
-        progress=lambda *step: told.append(step),
-        **options,
-    )
-    assert [file.name for file in done.written] == ["b.h5", "c.h5"]
-    assert list(done.slides_skipped) == [dataset.slides[0].path]
-    # a breaks after 4 of its tiles: 7 for a batch cannot be had. Then b, looked at anew, alone.
-    assert loader.opened == {"a": 2, "b": 3, "c": 2}, "once to look, once to read"
-    # Of b there is 1 tile; c, not looked at yet, is taken for (20 + 1 + 1) / 3.
-    assert told[0] == (1, 1 + round(22 / 3)) and told[-1] == (26, 26)
-
-
-@pytest.mark.parametrize("deed", ["raise", "sys.exit", "SIGKILL", "SIGSEGV", "hang"])
-@pytest.mark.parametrize("place", ["opening", "reading"])
-def test_a_slide_that_ends_its_readers_costs_no_other(
-    coordinates: Dataset, tmp_path: Path, deed: str, place: str
-) -> None:
-    """At its opening that is in the survey, where its tiles are counted."""
-    loader = Misbehaving(tmp_path, deed, place, always=True)
-    options = {**OPTIONS, "num_workers": 2}
-    done = predict(coordinates, means, tmp_path / "out", loader=loader, read_timeout=1, **options)
-    (path,) = done.slides_skipped
-    assert path.name == BAD_SLIDE
-    assert {file.stem for file in done.written} == {f"slide-{n}" for n in (0, 1, 3, 4, 5)}
-    words = "RuntimeError" if deed == "raise" else "2 workers ended while reading it"
-    assert words in done.slides_skipped[path]
-
-
-def test_a_slide_that_the_system_does_not_even_look_for_costs_no_other(
-    dataset: Dataset, tmp_path: Path
-) -> None:
-    patient = dataset.patients[0]
-    (record,) = patient.records
-    long = replace(record, relative=PurePosixPath("x" * 300, "bad.tif"))
-    bad = replace(patient, id="bad", records=(long,))
-    both = Dataset((bad, *dataset.patients), dataset.classes)
-    done = predict(both, means, tmp_path / "out", **OPTIONS)
-    assert list(done.slides_skipped) == [long.path] and len(done.written) == len(SIZES)
-
-
 def test_what_a_killed_call_left_of_a_file_is_removed_once_it_is_old(
     dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -331,19 +195,6 @@ def test_what_a_killed_call_left_of_a_file_is_removed_once_it_is_old(
     os.utime(old, (0, 0))
     predict(dataset, means, tmp_path, **OPTIONS)
     assert new.exists() and not old.exists(), "another call may be writing the new one"
-
-
-def test_slides_that_end_their_readers_end_no_run_however_many(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "_MOST_DEATHS", 4)
-    loader = EndsAtOpening("a", "c")
-    options = {**OPTIONS, "num_workers": 1}
-    done = predict(dataset, means, tmp_path / "out", loader=loader, **options)
-    assert [file.name for file in done.written] == ["b.h5"]
-    assert {path.stem for path in done.slides_skipped} == {"a", "c"}
-    with pytest.raises(NoTilesError, match="2 workers ended while reading it"):
-        predict(dataset, means, tmp_path / "no", loader=EndsAtOpening("a", "b", "c"), **options)
 
 
 RANK = """

@@ -10,61 +10,34 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
 import torch
 
-from pydmed_dali import Dataset, Info, Size
-from pydmed_dali.errors import OwnCodeError, SlideChangedError
-from pydmed_dali.infer import predict, read_features, segment
+from pydmed_dali import Dataset, Info
+from pydmed_dali.errors import OwnCodeError
+from pydmed_dali.infer import predict, segment
 from pydmed_dali.infer.collector import SlideFeatures
 from pydmed_dali.infer.under_way import UnderWay, identity_of
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 from pydmed_dali.slide.file_identity import file_identity
-from tests.support import folder_dataset
+from tests.unit.infer.two_slides import (
+    OPTIONS,
+    TILES,
+    Breaks,
+    listed,
+    means,
+    write_two_slides,
+)
 
 CHECKOUT = Path(__file__).parents[3]
-SIZES = {"a": Size(300, 200), "b": Size(500, 330)}
-TILES = {"a": 5 * 4, "b": 8 * 6}
-OPTIONS: dict[str, Any] = {
-    "model_name": "means",
-    "tile_size": 64,
-    "chunk_size": 256,
-    "batch_size": 7,
-    "num_workers": 0,
-}
-
-
-def means(tiles: torch.Tensor) -> torch.Tensor:
-    """(N, 3)."""
-    return tiles.double().mean(dim=(1, 2))
-
-
-class Breaks:
-    """`means`, that raises at a batch; keeps how many tiles it answered for."""
-
-    def __init__(self, at: int) -> None:
-        self._left, self.tiles = at, 0
-
-    def __call__(self, tiles: torch.Tensor) -> torch.Tensor:
-        if not self._left:
-            raise ValueError("out of luck")
-        self._left -= 1
-        self.tiles += len(tiles)
-        return means(tiles)
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
-    (tmp_path / "slides").mkdir()
-    for name, size in SIZES.items():
-        write_coordinate_slide(tmp_path / "slides" / f"{name}.tif", size, levels=1, mpp=0.5)
-    return folder_dataset(tmp_path / "slides")
+    return write_two_slides(tmp_path / "slides")
 
 
 @pytest.fixture
@@ -75,10 +48,6 @@ def whole(dataset: Dataset, tmp_path: Path) -> dict[str, bytes]:
 
 def files(paths: tuple[Path, ...]) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in paths}
-
-
-def listed(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("at", [1, 2, 4, 7])
@@ -104,7 +73,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from tests.support import folder_dataset
-from tests.unit.infer.test_under_way import OPTIONS, means
+from tests.unit.infer.two_slides import OPTIONS, means
 from pydmed_dali.infer import predict
 module = sys.modules["pydmed_dali.infer.predict"]
 module._SAVE_SECONDS = 0.0
@@ -223,141 +192,6 @@ def test_a_disk_that_was_full_for_a_while_costs_only_what_could_not_be_written(
     begun = UnderWay(tmp_path / "log").begun(slide)
     assert begun is not None and begun.corners[:, 0].tolist() == [0, 128]
     assert caplog.text.count("tiles under way are not kept") == 2
-
-
-def test_a_slide_that_changed_is_run_anew(dataset: Dataset, tmp_path: Path) -> None:
-    out, path = tmp_path / "out", dataset.slides[0].path
-    with pytest.raises(OwnCodeError):
-        predict(dataset, Breaks(2), out, **OPTIONS)
-    assert ".a.h5.tiles" in listed(out)
-    write_coordinate_slide(path, Size(300, 200), levels=1, mpp=0.5, tile=128)
-    model = Breaks(100)
-    predict(dataset, model, out, **OPTIONS)
-    assert model.tiles == sum(TILES.values())
-
-
-def test_a_slide_that_is_out_of_reach_for_a_while_keeps_what_is_done(
-    dataset: Dataset, tmp_path: Path
-) -> None:
-    out, path = tmp_path / "out", dataset.slides[0].path
-    first = Breaks(2)
-    with pytest.raises(OwnCodeError):
-        predict(dataset, first, out, **OPTIONS)
-    hidden = path.rename(tmp_path / "hidden")
-    done = predict(dataset, Breaks(100), out, **OPTIONS)
-    assert list(done.slides_skipped) == [path] and ".a.h5.tiles" in listed(out)
-    hidden.rename(path)
-    last = Breaks(100)
-    predict(dataset, last, out, **OPTIONS)
-    assert first.tiles + last.tiles == TILES["a"]
-    assert listed(out) == ["a.h5", "b.h5", "run.json"]
-
-
-def test_a_slide_that_goes_out_of_reach_on_the_way_keeps_what_is_done(
-    dataset: Dataset, tmp_path: Path
-) -> None:
-    out, path = tmp_path / "out", dataset.slides[0].path
-    first = Breaks(100)
-
-    def hides(tiles: torch.Tensor) -> torch.Tensor:
-        if not first.tiles:
-            path.rename(tmp_path / "hidden")
-        return first(tiles)
-
-    options = {**OPTIONS, "chunk_size": 64, "batch_size": 2}
-    done = predict(dataset, hides, out, **options)
-    assert list(done.slides_skipped) == [path] and ".a.h5.tiles" in listed(out)
-    (tmp_path / "hidden").rename(path)
-    last = Breaks(100)
-    predict(dataset, last, out, **options)
-    assert first.tiles - TILES["b"] + last.tiles == TILES["a"]
-
-
-@pytest.mark.parametrize("on_error", ["skip", "raise"])
-def test_a_slide_that_changes_on_the_way_leaves_nothing_of_its_former_self(
-    dataset: Dataset, tmp_path: Path, on_error: str
-) -> None:
-    out, path = tmp_path / "out", dataset.slides[0].path
-    first = Breaks(100)
-
-    def replaces(tiles: torch.Tensor) -> torch.Tensor:
-        if not first.tiles:
-            write_coordinate_slide(path, Size(300, 200), levels=1, mpp=0.5, tile=128)
-        return first(tiles)
-
-    options = {**OPTIONS, "chunk_size": 64, "batch_size": 2}
-    with nullcontext() if on_error == "skip" else pytest.raises(SlideChangedError):
-        done = predict(dataset, replaces, out, on_error=on_error, **options)
-        assert not done.slides_skipped
-        assert TILES["a"] < first.tiles - TILES["b"] < 2 * TILES["a"], "it was run anew"
-    again = Breaks(100)
-    predict(dataset, again, out, **OPTIONS)
-    assert again.tiles == (TILES["a"] + TILES["b"] if on_error == "raise" else 0)
-    assert listed(out) == ["a.h5", "b.h5", "run.json"]
-
-
-@pytest.mark.parametrize("unnoticed", [True, False])
-def test_tiles_of_two_files_are_never_in_one_file_of_results(
-    dataset: Dataset, tmp_path: Path, unnoticed: bool
-) -> None:
-    """A slide is replaced after all of it was read, or while another one runs in the next call."""
-    out, path = tmp_path / "out", dataset.slides[1].path
-    only_b = Dataset((dataset.patients[1],), dataset.classes)
-
-    def breaks(tiles: torch.Tensor) -> torch.Tensor:
-        calls.append(len(tiles))
-        if len(calls) == 3:
-            if unnoticed:
-                write_white_slide(path, SIZES["b"])
-            raise ValueError("out of luck")
-        return means(tiles)
-
-    calls: list[int] = []
-    with pytest.raises(OwnCodeError):
-        predict(only_b, breaks, out, **{**OPTIONS, "chunk_size": 1024})
-    assert ".b.h5.tiles" in listed(out)
-
-    def replaces(tiles: torch.Tensor) -> torch.Tensor:
-        if not unnoticed and not calls:
-            write_white_slide(path, SIZES["b"])
-        calls.append(len(tiles))
-        return means(tiles)
-
-    calls.clear()
-    options = {**OPTIONS, "batch_size": 2}
-    done = predict(dataset, replaces, out, **options)
-    assert [file.name for file in done.written] == ["a.h5", "b.h5"] and not done.slides_skipped
-    assert (read_features(done.written[1]).features == 255).all()
-    assert listed(out) == ["a.h5", "b.h5", "run.json"]
-
-
-def test_a_slide_replaced_after_it_was_looked_at_is_looked_at_again(
-    dataset: Dataset, tmp_path: Path
-) -> None:
-    """Of the same size: only what was found to be tissue tells."""
-    out, path = tmp_path / "out", dataset.slides[1].path
-
-    def replaces(tiles: torch.Tensor) -> torch.Tensor:
-        if not path.with_suffix(".old").exists():
-            path.rename(path.with_suffix(".old"))
-            write_white_slide(path, SIZES["b"])
-        return means(tiles)
-
-    options = {**OPTIONS, "batch_size": 2, "min_tissue": 0.1}
-    done = predict(dataset, replaces, out, **options)
-    assert [file.name for file in done.written] == ["a.h5"]
-    assert list(done.slides_skipped) == [path] and "no tile" in done.slides_skipped[path]
-
-
-def write_white_slide(path: Path, size: Size) -> None:
-    """Another slide of that size in the place of one."""
-    tifffile.imwrite(
-        path,
-        np.full((size.height, size.width, 3), 255, np.uint8),
-        tile=(64, 64),
-        photometric="rgb",
-        compression="zlib",
-    )
 
 
 def test_another_number_of_features_is_refused_and_what_was_there_stays(
