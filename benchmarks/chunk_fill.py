@@ -72,12 +72,12 @@ class Decoder:
     def into_the_same_memory(self) -> None:
         """Each tile over the last one."""
         for data, decoder, _ in self._tiles:
-            decoder.decode(data, self._same)
+            decoder.decode(data, self._same, len(self._same))
 
     def into_new_memory(self) -> None:
         """Each tile into memory of its own."""
         for data, decoder, tile in self._tiles:
-            decoder.decode(data, scratch(tile))
+            decoder.decode(data, scratch(tile), tile.height)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

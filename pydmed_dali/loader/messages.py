@@ -138,7 +138,8 @@ class Loaded:
     mpp: tuple[float, float] | None
     """Effective micrometres per view pixel (x, y)."""
     decoded_pixels: int
-    """Pixels of the level that had to be decoded: those of whole tiles that some crop touches."""
+    """Pixels of the level that had to be decoded: those of the tiles that some crop touches,
+    each counted as a whole, though of a JPEG tile the rows below the last wanted are left out."""
     seconds: float
     """Wall time of opening, reading and decoding."""
     file: FileIdentity | None

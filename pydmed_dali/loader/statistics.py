@@ -33,7 +33,8 @@ class Stats:
     """BigChunks loaded into the ring."""
     decode_amplification: float
     """Pixels decoded per pixel delivered: what reading costs. Below 1 where crops overlap so much
-    that pixels are used again; a run's first chunks, read before they give crops, raise it."""
+    that pixels are used again; a run's first chunks, read before they give crops, raise it. Tiles
+    are counted as wholes, though of a JPEG tile the rows below the last wanted are left out."""
     decode_seconds: float
     """Time spent opening, reading and decoding them, summed over the workers."""
     startup_seconds: float

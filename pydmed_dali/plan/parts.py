@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +11,32 @@ from numpy.typing import NDArray
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.plan.placement import Positions
 
+_STEPS = 4  # rows of neighbours are "about the same" to a quarter of a cell
+_NONE = -1
+_FAR = np.iinfo(np.int64).max
+
+Integers = NDArray[np.int64]
+
+
+class _Boxes(NamedTuple):
+    """The smallest rectangle that holds what crops take of each cell; each (rows, columns)."""
+
+    top: Integers
+    bottom: Integers
+    """0 where no crop takes anything."""
+    left: Integers
+    right: Integers
+
 
 def touched_parts(
     crops: Positions, crop: Size, extent: Size, cell: Size, offset: Point
 ) -> list[Region]:
-    """What of a chunk is to be read for its crops, in as few rectangles as cells and rows allow.
+    """What of a chunk is to be read for its crops, in few rectangles.
 
-    The cells of a grid that some crop touches are joined to rectangles, and each of these is cut to
-    the smallest that holds what crops take of it: reading one touches all of its cells.
+    Of each cell of a grid, the smallest rectangle is found that holds what crops take of it. Those
+    of neighbours in a row are joined where they take about the same rows, and one below the other
+    where both reach the border between them. Reading a part touches all of its cells, and of each
+    not many more rows than crops take.
 
     `crops` is (R, 2) int32 (y, x) in a chunk of `extent`, of which no crop leaves; the grid has
     cells of `cell`, and the chunk begins `offset` pixels inside of one. All in view pixels, and the
@@ -25,14 +44,15 @@ def touched_parts(
     """
     rows = _borders(extent.height, cell.height, offset.y)
     columns = _borders(extent.width, cell.width, offset.x)
-    touched = _touched(crops, crop, rows, columns)
-    found = np.array(list(_rectangles(touched)), np.int64).reshape(-1, 4)
-    corners = np.stack((rows[found[:, 0]], columns[found[:, 2]]), 1)
-    ends = np.stack((rows[found[:, 1]], columns[found[:, 3]]), 1)
-    return [
-        Region(Point(left, top), Size(right - left, bottom - top))
-        for top, left, bottom, right in _cut_to_crops(corners, ends, crops, crop).tolist()
-    ]
+    boxes = _boxes(crops, crop, rows, columns)
+    tops, bottoms, lefts, rights = (box.tolist() for box in boxes)
+    parts = []
+    for first, last, begin, end in _rectangles(*_steps(boxes, rows)):
+        top, bottom = min(tops[first][begin:end]), max(bottoms[last - 1][begin:end])
+        left = min(row[begin] for row in lefts[first:last])
+        right = max(row[end - 1] for row in rights[first:last])
+        parts.append(Region(Point(left, top), Size(right - left, bottom - top)))
+    return parts
 
 
 def decoded_pixels(parts: Iterable[Region], cell: Size, offset: Point) -> int:
@@ -51,21 +71,6 @@ def crops_box(crops: Positions, crop: Size) -> Region:
     return Region(Point(left, top), Size(right - left + crop.width, bottom - top + crop.height))
 
 
-def _cut_to_crops(
-    corners: NDArray[np.int64], ends: NDArray[np.int64], crops: Positions, crop: Size
-) -> NDArray[np.int64]:
-    """(rectangles, 4): top, left, bottom, right of what crops take of each rectangle.
-
-    `corners` and `ends` are (rectangles, 2) (y, x); every rectangle has some crop.
-    """
-    low, high, extent = corners[:, None], ends[:, None], np.array((crop.height, crop.width))
-    begin, end = np.clip(crops, low, high), np.clip(crops + extent, low, high)
-    meets = (begin < end).all(axis=2, keepdims=True)
-    return np.concatenate(
-        (np.where(meets, begin, high).min(axis=1), np.where(meets, end, low).max(axis=1)), axis=1
-    )
-
-
 def _whole_cells(start: int, length: int, cell: int) -> int:
     return (-(-(start + length) // cell) - start // cell) * cell
 
@@ -76,39 +81,74 @@ def _borders(extent: int, cell: int, offset: int) -> NDArray[np.int64]:
     return np.concatenate(([0], inner, [extent]))
 
 
-def _touched(
-    crops: Positions, crop: Size, rows: NDArray[np.int64], columns: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """(rows - 1, columns - 1): by adding up, over both axes, where crops begin and end."""
-    top = np.searchsorted(rows, crops[:, 0], "right") - 1
-    left = np.searchsorted(columns, crops[:, 1], "right") - 1
-    bottom = np.searchsorted(rows, crops[:, 0] + crop.height, "left")
-    right = np.searchsorted(columns, crops[:, 1] + crop.width, "left")
-    steps = np.zeros((len(rows), len(columns)), np.int64)
-    for row, column, step in ((top, left, 1), (top, right, -1), (bottom, left, -1)):
-        np.add.at(steps, (row, column), step)
-    np.add.at(steps, (bottom, right), 1)
-    return steps.cumsum(0).cumsum(1)[:-1, :-1] > 0
+def _boxes(crops: Positions, crop: Size, rows: Integers, columns: Integers) -> _Boxes:
+    """What crops take of the cells between borders at `rows` and `columns`."""
+    row, top, bottom = _met(crops[:, 0].astype(np.int64), crop.height, rows)
+    column, left, right = _met(crops[:, 1].astype(np.int64), crop.width, columns)
+    across = len(columns) - 1
+    cells = row[:, None] * across + column  # (cells down, cells along, crops)
+    met = (top < bottom)[:, None] & (left < right)
+    cells, shape = cells[met], met.shape
+
+    def folded(fold: np.ufunc, start: int, values: Integers) -> Integers:
+        boxes = np.full((len(rows) - 1) * across, start)
+        fold.at(boxes, cells, np.broadcast_to(values, shape)[met])
+        return boxes.reshape(-1, across)
+
+    return _Boxes(
+        folded(np.minimum, _FAR, top[:, None]),
+        folded(np.maximum, 0, bottom[:, None]),
+        folded(np.minimum, _FAR, left),
+        folded(np.maximum, 0, right),
+    )
 
 
-def _rectangles(touched: NDArray[np.bool_]) -> Iterator[tuple[int, int, int, int]]:
-    """(top, bottom, left, right) of runs in a row, joined downwards where the next row's agree."""
-    begun: dict[tuple[int, int], int] = {}
-    for row, runs in enumerate([*_runs(touched), set()]):
-        for run in [run for run in begun if run not in runs]:
-            yield begun.pop(run), row, *run
-        for run in runs - begun.keys():
-            begun[run] = row
+def _met(begin: Integers, extent: int, borders: Integers) -> tuple[Integers, Integers, Integers]:
+    """Along an axis: the cells that crops meet, and from where to where, each (most, crops).
+
+    Where a crop meets fewer cells than others, the further ones end before they begin.
+    """
+    end, first = begin + extent, np.searchsorted(borders, begin, "right") - 1
+    most = int((np.searchsorted(borders, end, "left") - first).max())
+    cell = np.minimum(first + np.arange(most)[:, None], len(borders) - 2)
+    return cell, np.maximum(begin, borders[cell]), np.minimum(end, borders[cell + 1])
 
 
-def _runs(touched: NDArray[np.bool_]) -> list[set[tuple[int, int]]]:
-    """For each row, (first, behind the last) of each run of True."""
-    bits = np.zeros((len(touched), touched.shape[1] + 2), np.int8)
-    bits[:, 1:-1] = touched
-    rows, edges = np.nonzero(bits[:, 1:] - bits[:, :-1])
-    runs: list[set[tuple[int, int]]] = [set() for _ in touched]
-    for row, first, end in zip(
-        rows[::2].tolist(), edges[::2].tolist(), edges[1::2].tolist(), strict=True
-    ):
-        runs[row].add((first, end))
+def _steps(boxes: _Boxes, rows: Integers) -> tuple[Integers, Integers]:
+    """Where boxes begin and end in their cells, in steps of 0 to `_STEPS`; `_NONE` for no box."""
+    above, height = rows[:-1, None], np.diff(rows)[:, None]
+    none = boxes.bottom == 0
+    begin = (np.where(none, above, boxes.top) - above) * _STEPS // height
+    end = -((above - boxes.bottom) * _STEPS // height)
+    return np.where(none, _NONE, begin), np.where(none, _NONE, end)
+
+
+def _rectangles(begin: Integers, end: Integers) -> Iterator[tuple[int, int, int, int]]:
+    """(top, bottom, left, right), in cells, of runs of equal steps, joined across full borders."""
+    open_below: dict[tuple[int, int], int] = {}  # runs that reach the border, and where they began
+    for row, runs in enumerate(_runs(begin, end)):
+        reaching: dict[tuple[int, int], int] = {}
+        for run, (first, last) in runs.items():
+            top = open_below.pop(run, row) if first == 0 else row
+            if last == _STEPS:
+                reaching[run] = top
+            else:
+                yield top, row + 1, *run
+        for run, top in open_below.items():
+            yield top, row, *run
+        open_below = reaching
+    for run, top in open_below.items():
+        yield top, len(begin), *run
+
+
+def _runs(begin: Integers, end: Integers) -> list[dict[tuple[int, int], tuple[int, int]]]:
+    """For each row, the runs of cells with equal steps: (first, behind the last) to the steps."""
+    steps = np.pad(np.stack((begin, end), 2), ((0, 0), (1, 1), (0, 0)), constant_values=_NONE)
+    rows, borders = np.nonzero((steps[:, 1:] != steps[:, :-1]).any(2))
+    first = steps[rows, borders + 1].tolist()
+    runs: list[dict[tuple[int, int], tuple[int, int]]] = [{} for _ in begin]
+    places = zip(rows.tolist(), borders.tolist(), first, strict=True)
+    for (row, left, (top, bottom)), right in zip(places, borders[1:].tolist(), strict=False):
+        if top != _NONE:  # each row ends with none
+            runs[row][left, right] = top, bottom
     return runs

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
+from typing import NamedTuple
 
 import simplejpeg
 
+from pydmed_dali.geometry import Size
 from pydmed_dali.slide.protocol import Pixels
 
 DECODER = f"simplejpeg {version('simplejpeg')}"
 """The decoder's name and version: it decides pixels."""
 
-_START_OF_SCAN = 0xDA
+_START_OF_SCAN, _START_OF_FRAME, _RESTART_INTERVAL = 0xDA, 0xC0, 0xDD
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
 _SPACES = {"RGB": _ADOBE + b"\x00", "YCBCR": _ADOBE + b"\x01"}
 """The marker by which libjpeg knows the colour space: the TIFF's word counts, not the tile's."""
+
+_ONLY_MORE = re.compile("extraneous bytes before marker 0xd9$")  # the end of the image
+_BELOW = 2  # rows: the colours of a row are interpolated with those of the next pair of rows
+_LEAST = 32  # rows: for fewer it is not worth while to leave any out
+_HOLE = bytes(64)  # what a copy left out; it is valid code, and noticed only at the tile's end
+
+
+class _Head(NamedTuple):
+    """What comes before the scan of a tile: most tiles of a level have the same."""
+
+    begin: bytes
+    """As the tile has it."""
+    whole: bytes
+    """With the tables that tiles have in common, and the colour space just before the scan."""
+    height: int
+    """Where in `whole` the height stands; 0 where rows must not be left out."""
+    size: Size | None
+    """What it says the tile's size is."""
 
 
 class JpegTiles:
@@ -26,36 +47,63 @@ class JpegTiles:
         """
         self._common = tables[2:-2] if tables else b""  # without its own start and end
         self._space = _SPACES[space]
-        self._head = self._whole_head = b"\0"  # of the last tile; most tiles of a level have it too
+        self._head = _Head(b"\0", b"", 0, None)  # of the last tile
 
-    def decode(self, data: bytes, out: Pixels) -> None:
-        """Decode one tile into `out`, (height, width, 3) RGB and contiguous, the tile's size.
+    def decode(self, data: bytes, out: Pixels, rows: int) -> None:
+        """Decode the first `rows` rows of one tile, or more, into the first of `out`, (height,
+        width, 3) RGB and contiguous, the tile's size.
 
-        Raises `ValueError` for a tile of another size, and for damaged data, also where libjpeg
-        could go on with grey in its place.
+        Raises `ValueError` for a tile of another size, and for damage in those rows, also where
+        libjpeg could go on with grey in its place.
         """
-        decoded = simplejpeg.decode_jpeg(self._complete(data), "RGB", buffer=out)
-        if decoded.shape != out.shape:
-            raise ValueError(f"the tile has {decoded.shape[1]}x{decoded.shape[0]} pixels")
+        if not data.startswith(self._head.begin):
+            self._head = self._read_head(data)
+        rest = data[len(self._head.begin) :]
+        if rows + _BELOW + _LEAST > len(out) or not self._decode_top(rest, out, rows + _BELOW):
+            decoded = simplejpeg.decode_jpeg(self._head.whole + rest, "RGB", buffer=out)
+            if decoded.shape != out.shape:
+                raise ValueError(f"the tile has {decoded.shape[1]}x{decoded.shape[0]} pixels")
 
-    def _complete(self, data: bytes) -> bytes:
-        """The stream with the common tables first, and the colour space just before the scan."""
-        if not data.startswith(self._head):
-            head = data[: _length_of_head(data)]
-            self._whole_head = b"".join(
-                (head[:2], self._common, head[2:-2], self._space, head[-2:])
-            )
-            self._head = head
-        return self._whole_head + data[len(self._head) :]
+    def _decode_top(self, rest: bytes, out: Pixels, rows: int) -> bool:
+        """Decode only so many rows, if that is possible and they are undamaged; whether it was.
+
+        The tile is told to be that low. What libjpeg then finds first to warn of is that it goes
+        on: the first of its warnings is the one it tells, so before that nothing was amiss.
+        """
+        head = self._head
+        if not head.height or head.size != Size(out.shape[1], out.shape[0]) or _HOLE in rest:
+            return False
+        lower = head.whole[: head.height] + rows.to_bytes(2, "big") + head.whole[head.height + 2 :]
+        try:
+            simplejpeg.decode_jpeg(lower + rest, "RGB", buffer=out[:rows])
+        except ValueError as error:
+            return _ONLY_MORE.search(str(error)) is not None
+        return True
+
+    def _read_head(self, data: bytes) -> _Head:
+        length = _markers(data)[_START_OF_SCAN] + 2
+        begin = data[:length]
+        whole = b"".join((begin[:2], self._common, begin[2:-2], self._space, begin[-2:]))
+        markers = _markers(whole)
+        # With restarts, libjpeg's warning tells of one of them instead of the end.
+        if _START_OF_FRAME not in markers or _RESTART_INTERVAL in markers:
+            return _Head(begin, whole, 0, None)
+        height = markers[_START_OF_FRAME] + 5  # behind the marker, the length, the bits
+        size = (int.from_bytes(whole[at : at + 2], "big") for at in (height + 2, height))
+        return _Head(begin, whole, height, Size(*size))
 
 
-def _length_of_head(data: bytes) -> int:
-    """Bytes before the scan, its marker included, which a head therefore ends with and nowhere
-    else has: two tiles that begin with the same one have the same.
+def _markers(stream: bytes) -> dict[int, int]:
+    """Where each kind of marker stands, last of its kind, up to the start of the scan.
+
+    A head that ends with that one has it nowhere else: two tiles that begin with the same head have
+    the same.
     """
-    scan = 2
-    while data[scan : scan + 2] != bytes((0xFF, _START_OF_SCAN)):
-        if data[scan : scan + 1] != b"\xff" or scan + 4 > len(data):
-            raise ValueError(f"there is no JPEG marker at byte {scan} of the tile")
-        scan += 2 + int.from_bytes(data[scan + 2 : scan + 4], "big")
-    return scan + 2
+    found: dict[int, int] = {}
+    at = 2
+    while _START_OF_SCAN not in found:
+        if stream[at : at + 1] != b"\xff" or at + 2 > len(stream):
+            raise ValueError(f"there is no JPEG marker at byte {at} of the tile")
+        found[stream[at + 1]] = at
+        at += 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+    return found

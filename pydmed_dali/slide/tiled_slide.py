@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -31,29 +32,6 @@ _CHANNELS = 3
 
 Lines = NDArray[np.uint8]
 """An image, (height, width * 3) uint8: the channels of a row's pixels one after another."""
-
-
-class _Run(NamedTuple):
-    """Neighbouring tiles of one row."""
-
-    offsets: list[int]
-    counts: list[int]
-    begin: int
-    """Where the first of them begins in the file."""
-    end: int
-    """Where the last of them ends."""
-
-    @classmethod
-    def of(cls, tiles: TiledLevel, first: int, length: int) -> _Run:
-        offsets = tiles.offsets[first : first + length].tolist()
-        counts = tiles.counts[first : first + length].tolist()
-        end = max(offset + count for offset, count in zip(offsets, counts, strict=True))
-        return cls(offsets, counts, min(offsets), end)
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether they lie together, so that reading what lies between costs nothing."""
-        return self.end - self.begin <= sum(self.counts) + _LARGEST_GAP
 
 
 class _Read(NamedTuple):
@@ -159,42 +137,53 @@ class TiledSlide:
                 os.posix_fadvise(self._descriptor, start, length, os.POSIX_FADV_WILLNEED)
 
     def _decode(self, read: _Read, level: int) -> None:
-        within = Region(_less(read.inside.location, read.place), read.inside.size)
-        _fill_around(read.out, within, self._facts.background)
-        if read.inside.size.area:
-            self._read_tiles(level, read.inside, read.out[within.slices])
+        inside, out = read.inside, read.out
+        if (
+            inside.location != read.place
+            or (inside.size.height, inside.size.width) != out.shape[:2]
+        ):
+            within = Region(_less(inside.location, read.place), inside.size)
+            _fill_around(out, within, self._facts.background)
+            out = out[within.slices]
+        if inside.size.area:
+            self._read_tiles(level, inside, out)
 
     def _read_tiles(self, level: int, region: Region, out: Pixels) -> None:
         """Fill `out` with `region` (the level's pixels), which lies inside the level."""
         tiles, decode = self._levels[level], self._decoders[level]
         x, y, tile = region.location.x, region.location.y, tiles.tile
         rows, columns = _touched(region, tile)
-        first, count = columns.start, columns.stop - columns.start
         lines, pixels = out.reshape(out.shape[0], -1, copy=False), self._scratch(tile)
         decoded = pixels.reshape(tile.height, -1)
         for row in range(rows.start, rows.stop):
-            run = _Run.of(tiles, row * tiles.columns + first, count)
-            for column, data in enumerate(self._fetch(run), first):
-                decode(data, pixels)
-                _place(decoded, Point(column * tile.width - x, row * tile.height - y), lines)
+            top = row * tile.height - y
+            wanted = min(len(out) - top, tile.height)
+            first = row * tiles.columns
+            coded = self._fetch(tiles, slice(first + columns.start, first + columns.stop))
+            for column, data in enumerate(coded, columns.start):
+                decode(data, pixels, wanted)
+                _place(decoded, Point(column * tile.width - x, top), lines)
 
-    def _fetch(self, run: _Run) -> list[bytes]:
-        """The coded bytes of a run's tiles: in one piece where they lie together."""
-        places = zip(run.offsets, run.counts, strict=True)
-        if not run.is_dense:
-            return [self._pread(count, offset) for offset, count in places]
-        data = self._pread(run.end - run.begin, run.begin)
-        return [data[offset - run.begin : offset - run.begin + count] for offset, count in places]
+    def _fetch(self, tiles: TiledLevel, run: slice) -> list[bytes]:
+        """The coded bytes of neighbouring tiles: in one piece where they lie together."""
+        offsets, counts = tiles.offsets[run].tolist(), tiles.counts[run].tolist()
+        begin, end = min(offsets), max(map(operator.add, offsets, counts))
+        if len(counts) == 1 or end - begin > sum(counts) + _LARGEST_GAP:
+            return [self._pread(*place) for place in zip(counts, offsets, strict=True)]
+        data = self._pread(end - begin, begin)
+        return [
+            data[offset - begin : offset - begin + count]
+            for offset, count in zip(offsets, counts, strict=True)
+        ]
 
     def _pread(self, count: int, offset: int) -> bytes:
-        pieces = []
-        while count:
-            piece = os.pread(self._descriptor, count, offset)
+        read = os.pread(self._descriptor, count, offset)
+        while len(read) < count:
+            piece = os.pread(self._descriptor, count - len(read), offset + len(read))
             if not piece:
-                raise OSError(f"the file ends {count} bytes before the end of a tile")
-            pieces.append(piece)
-            count, offset = count - len(piece), offset + len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                raise OSError(f"the file ends {count - len(read)} bytes before the end of a tile")
+            read += piece
+        return read
 
     def _scratch(self, tile: Size) -> Pixels:
         """Memory for one decoded tile, which the next one is decoded into again."""
@@ -222,11 +211,11 @@ class TiledSlide:
             reference.close()
 
 
-def _decoder(level: TiledLevel) -> Callable[[bytes, Pixels], object]:
-    """What decodes a tile of the level into memory of the tile's size."""
+def _decoder(level: TiledLevel) -> Callable[[bytes, Pixels, int], object]:
+    """What decodes a tile of the level into memory of the tile's size: so many rows at least."""
     if level.jpeg_space is not None:
         return JpegTiles(level.jpeg_tables, level.jpeg_space).decode
-    return lambda data, out: imagecodecs.jpeg2k_decode(data, out=out)
+    return lambda data, out, rows: imagecodecs.jpeg2k_decode(data, out=out)
 
 
 def _cut(place: Point, size: Size, dimensions: Size) -> Region:

@@ -56,6 +56,11 @@ def test_parts_hold_the_crops_and_no_other_cells(
     for part in parts:
         taken = wanted[part.slices]
         assert taken[0].any() and taken[-1].any() and taken[:, 0].any() and taken[:, -1].any()
+    for number in np.unique(cells[wanted == 1]):
+        in_cell = cells == number
+        wanted_rows, read_rows = (np.nonzero((a * in_cell).any(1))[0] for a in (wanted, covered))
+        step = -(-len(np.nonzero(in_cell.any(1))[0]) // 4)
+        assert read_rows[-1] < wanted_rows[-1] + step and read_rows[0] > wanted_rows[0] - step
     touched = len(np.unique(cells[wanted == 1]))
     assert decoded_pixels(parts, Size(*cell), Point(*offset)) == touched * cell[0] * cell[1]
 
@@ -64,6 +69,14 @@ def test_a_lone_crop_is_read_by_itself() -> None:
     crops = np.array([(10, 20)], np.int32)
     (part,) = touched_parts(crops, Size(8, 9), Size(96, 96), Size(16, 16), Point(0, 0))
     assert (part.location, part.size) == (Point(20, 10), Size(8, 9))
+
+
+def test_neighbours_that_take_other_rows_are_parts_of_their_own() -> None:
+    """A crop low in one tile does not have the reader decode more of the tiles beside it."""
+    crops = np.array([(0, 0), (6, 16)], np.int32)
+    parts = touched_parts(crops, Size(16, 10), Size(96, 96), Size(16, 16), Point(0, 0))
+    boxes = sorted((part.location.x, part.location.y, part.size.height) for part in parts)
+    assert boxes == [(0, 0, 10), (16, 6, 10)]
 
 
 def test_a_chunk_that_is_touched_everywhere_is_one_part() -> None:

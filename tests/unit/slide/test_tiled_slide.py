@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from pydmed_dali import Point, Size, Slide
 from pydmed_dali.errors import SlideReadError
@@ -24,6 +26,7 @@ from pydmed_dali.geometry import Region
 from pydmed_dali.slide import tiled_slide
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
+from pydmed_dali.slide.jpeg_tiles import JpegTiles
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.tiled_slide import TiledSlide
@@ -31,6 +34,7 @@ from tests.unit.slide.tiled_files import CODINGS, Coding, write_lossless_coordin
 
 SIZE = Size(1100, 800)
 NO_CACHE = Cache(None)
+JPEG = [coding for coding in CODINGS if coding.kind == "jpeg"]
 TAKEN = {
     "CMU-1-Small-Region.svs": "JPEG (RGB)",
     "CMU-1-Small-Region.pyramid.tif": "JPEG (YCbCr)",
@@ -232,6 +236,19 @@ def _tile_place(path: Path, number: int) -> tuple[int, int]:
         return page.dataoffsets[number], page.databytecounts[number]
 
 
+def _count_decoded_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of each decoding from now on."""
+    rows: list[int] = []
+    decode = simplejpeg.decode_jpeg
+
+    def counted(data: bytes, space: str, buffer: NDArray[np.uint8]) -> object:
+        rows.append(len(buffer))
+        return decode(data, space, buffer=buffer)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", counted)
+    return rows
+
+
 def test_a_damaged_tile_is_an_error_as_it_is_with_openslide(tmp_path: Path) -> None:
     path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
     offset, count = _tile_place(path, 2)
@@ -247,7 +264,23 @@ def test_a_damaged_tile_is_an_error_as_it_is_with_openslide(tmp_path: Path) -> N
     slide.close()
 
 
-@pytest.mark.parametrize("coding", [c for c in CODINGS if c.kind == "jpeg"], ids=str)
+@pytest.mark.parametrize("coding", JPEG, ids=str)
+@pytest.mark.parametrize("rows", [1, 64, 129, 190])
+def test_rows_below_those_asked_for_are_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, coding: Coding, rows: int
+) -> None:
+    slide = open_slide(write_tiled(tmp_path / "s.svs", SIZE, coding), NO_CACHE)
+    whole = np.empty((coding.tile, coding.tile, 3), np.uint8)
+    slide.read_into(whole, Point(0, 0), 0)
+    decoded = _count_decoded_rows(monkeypatch)
+    out = np.empty((rows, coding.tile, 3), np.uint8)
+    slide.read_into(out, Point(0, 0), 0)
+    np.testing.assert_array_equal(out, whole[:rows])
+    assert len(decoded) == 1 and rows <= decoded[0] <= rows + 2
+    slide.close()
+
+
+@pytest.mark.parametrize("coding", JPEG, ids=str)
 def test_a_jpeg_tile_that_ends_too_early_is_an_error(tmp_path: Path, coding: Coding) -> None:
     """libjpeg only warns of it and puts grey in place of what is missing; OpenSlide does not."""
     path = write_tiled(tmp_path / "s.svs", SIZE, coding)
@@ -261,6 +294,39 @@ def test_a_jpeg_tile_that_ends_too_early_is_an_error(tmp_path: Path, coding: Cod
     with pytest.raises(SlideReadError, match="Corrupt JPEG data"):
         slide.read_into(out, Point(0, 0), 0)
     slide.close()
+
+
+@pytest.mark.parametrize("coding", JPEG, ids=str)
+def test_a_hole_in_a_tile_is_an_error_also_where_rows_behind_it_are_not_asked_for(
+    tmp_path: Path, coding: Coding
+) -> None:
+    """Zeros are valid code: libjpeg warns of them only where the tile ends with too many bits."""
+    path = write_tiled(tmp_path / "s.svs", SIZE, coding)
+    offset, count = _tile_place(path, 0)
+    with path.open("r+b") as file:
+        file.seek(offset + count // 4)
+        file.write(b"\0" * (count // 4))
+    slide = open_slide(path, NO_CACHE)
+    out = np.empty((coding.tile // 2, 64, 3), np.uint8)
+    with pytest.raises(SlideReadError, match="Corrupt JPEG data"):
+        slide.read_into(out, Point(0, 0), 0)
+    slide.close()
+
+
+def test_tiles_with_restarts_are_decoded_whole_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tile = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    picture = io.BytesIO()
+    Image.fromarray(tile).save(picture, "JPEG", quality=80, restart_marker_rows=1)
+    data = picture.getvalue()
+    assert b"\xff\xdd" in data
+    whole, top = (np.zeros((256, 256, 3), np.uint8) for _ in range(2))
+    simplejpeg.decode_jpeg(data, "RGB", buffer=whole)
+    decoded = _count_decoded_rows(monkeypatch)
+    JpegTiles(None, "YCBCR").decode(data, top, 100)
+    np.testing.assert_array_equal(top[:100], whole[:100])
+    assert decoded == [256]
 
 
 def test_a_damaged_tile_that_is_tried_at_the_opening_spoils_no_other(tmp_path: Path) -> None:
