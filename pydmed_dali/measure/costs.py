@@ -15,11 +15,14 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.loader.statistics import Stats
 from pydmed_dali.measure.stopwatch import Timing, time_batches
 from pydmed_dali.pipelines.basic import basic
+from pydmed_dali.plan.window import Window
 
 _IDLE = 0.6  # of the cores' time in use: below, something else is waited for,
 _STARVED = 0.5  # and where batches waited for chunks for more of the time than this, for storage
 _FEW, _MANY = 32, 512
 """Crops per chunk of the two runs: in one few tiles of a chunk are decoded, in the other most."""
+_FILLS = 4  # of each slot before a run is timed: until then processes take the ring's memory
+_DEPTH = 2  # batches in flight: the default prefetch depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Costs:
     crop: float
     """Of each crop: cutting it, and its share of a batch."""
     efficiency: float
-    """Measured speed over what these three figures alone would allow."""
+    """Measured speed over what these three figures alone would allow, where reading takes part."""
     storage_chunk: float = 0.0
     """What the disk, or the share, takes for each BigChunk, whatever the number of processes, in
     seconds; 0 where it was never what the timed runs waited for."""
@@ -55,8 +58,9 @@ def crops_of(source: BigChunkSource, threads: int) -> Iterator[int]:
 def measure_costs(dataset: Dataset, options: dict[str, Any], seconds: float) -> tuple[Costs, float]:
     """The costs, and the share of the slides from which crops are drawn (1 without `min_tissue`).
 
-    Two runs over the dataset of about `seconds` each; see `BigChunkSource` for `options`. They keep
-    all cores busy, as a training does, so what crowding costs is in the figures.
+    Two runs over the dataset of about `seconds` each, and up to twice that before each of them; see
+    `BigChunkSource` for `options`. They keep all cores busy, as a training does, so what crowding
+    costs is in the figures.
     """
     few, many = (_trial(dataset, {**options, "crops_per_chunk": n}, seconds) for n in (_FEW, _MANY))
     megapixel = _slope(few, many)
@@ -90,6 +94,8 @@ class _Trial:
 def _trial(dataset: Dataset, options: dict[str, Any], seconds: float) -> _Trial:
     per_chunk = options["crops_per_chunk"]
     marks: list[tuple[float, Stats]] = []  # the time of each batch, and what was done until then
+    window = Window(options["resident"], per_chunk, options["batch_size"])
+    chunks = _FILLS * window.ring_size(_DEPTH, core_count())
 
     def marked(source: BigChunkSource) -> Iterator[int]:
         for crops in crops_of(source, threads=1):
@@ -97,7 +103,10 @@ def _trial(dataset: Dataset, options: dict[str, Any], seconds: float) -> _Trial:
             yield crops
 
     with BigChunkSource(dataset, **{**options, "num_workers": core_count()}) as source:
-        timing = time_batches(marked(source), seconds)
+        stream, latest = marked(source), time.perf_counter() + 2 * seconds
+        while source.stats().chunks_read < chunks and time.perf_counter() < latest:
+            next(stream)
+        timing = time_batches(stream, seconds)
         stats = source.stats()
     (begun, before), (ended, after) = marks[-1 - timing.crops // source.batch_size], marks[-1]
     area = source.options.crop.area

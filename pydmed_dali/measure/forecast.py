@@ -84,11 +84,10 @@ def forecast(
     decoded = decoded_per_chunk(setting, kind)
     fill = costs.chunk + costs.megapixel * decoded / 1e6
     speeds = {
-        "reading": setting.num_workers * setting.crops_per_chunk / fill,
-        "cropping": max(cores - setting.num_workers, 1) / costs.crop,
-        "cores": cores / (fill / setting.crops_per_chunk + costs.crop),
+        "reading": costs.efficiency * setting.num_workers * setting.crops_per_chunk / fill,
+        "cropping": max(cores - setting.num_workers, 1) / costs.crop,  # it waits for nobody then
+        "cores": costs.efficiency * cores / (fill / setting.crops_per_chunk + costs.crop),
     }
-    speeds = {name: costs.efficiency * speed for name, speed in speeds.items()}
     stored = costs.storage_chunk + costs.storage_megapixel * decoded / 1e6
     if stored:
         speeds["storage"] = setting.crops_per_chunk / stored
