@@ -21,7 +21,7 @@ _IDLE = 0.6  # of the cores' time in use: below, something else is waited for,
 _STARVED = 0.5  # and where batches waited for chunks for more of the time than this, for storage
 _FEW, _MANY = 32, 512
 """Crops per chunk of the two runs: in one few tiles of a chunk are decoded, in the other most."""
-_FILLS = 4  # of each slot before a run is timed: until then processes take the ring's memory
+_FILLS = 4  # of each slot before a run is timed: at first processes take the ring's memory
 _DEPTH = 2  # batches in flight: the default prefetch depth
 
 
@@ -72,7 +72,7 @@ def measure_costs(dataset: Dataset, options: dict[str, Any], seconds: float) -> 
     }
     # Cores idle too where a single thread that crops is the limit: then no batch waits for chunks.
     waiting = [t for t in busy if busy[t] < _IDLE and t.starved > _STARVED]
-    working = [min(busy[t], 1.0) for t in busy if t not in waiting]
+    working = [min(busy[t], 1.0) for t in busy if busy[t] >= _IDLE]
     efficiency = sum(working) / len(working) if working else TYPICAL.efficiency
     return Costs(chunk, megapixel, crop, efficiency, *_storage(waiting)), many.tissue_share
 
@@ -103,7 +103,9 @@ def _trial(dataset: Dataset, options: dict[str, Any], seconds: float) -> _Trial:
             yield crops
 
     with BigChunkSource(dataset, **{**options, "num_workers": core_count()}) as source:
-        stream, latest = marked(source), time.perf_counter() + 2 * seconds
+        stream = marked(source)
+        next(stream)
+        latest = time.perf_counter() + 2 * seconds
         while source.stats().chunks_read < chunks and time.perf_counter() < latest:
             next(stream)
         timing = time_batches(stream, seconds)

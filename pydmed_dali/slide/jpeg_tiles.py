@@ -14,7 +14,7 @@ from pydmed_dali.slide.protocol import Pixels
 DECODER = f"simplejpeg {version('simplejpeg')}"
 """The decoder's name and version: it decides pixels."""
 
-_START_OF_SCAN, _START_OF_FRAME, _RESTART_INTERVAL = 0xDA, 0xC0, 0xDD
+_START_OF_SCAN, _START_OF_FRAME, _RESTART_INTERVAL = 0xDA, 0xC0, b"\xff\xdd"
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
 _SPACES = {"RGB": _ADOBE + b"\x00", "YCBCR": _ADOBE + b"\x01"}
 """The marker by which libjpeg knows the colour space: the TIFF's word counts, not the tile's."""
@@ -34,8 +34,10 @@ class _Head(NamedTuple):
     """With the tables that tiles have in common, and the colour space just before the scan."""
     height: int
     """Where in `whole` the height stands; 0 where rows must not be left out."""
-    size: Size | None
+    size: Size | None = None
     """What it says the tile's size is."""
+    channels: bytes = b""
+    """And how many channels it has, one byte."""
 
 
 class JpegTiles:
@@ -47,7 +49,7 @@ class JpegTiles:
         """
         self._common = tables[2:-2] if tables else b""  # without its own start and end
         self._space = _SPACES[space]
-        self._head = _Head(b"\0", b"", 0, None)  # of the last tile
+        self._head: _Head | None = None  # of the last tile
 
     def decode(self, data: bytes, out: Pixels, rows: int) -> None:
         """Decode the first `rows` rows of one tile, or more, into the first of `out`, (height,
@@ -56,41 +58,46 @@ class JpegTiles:
         Raises `ValueError` for a tile of another size, and for damage in those rows, also where
         libjpeg could go on with grey in its place.
         """
-        if not data.startswith(self._head.begin):
-            self._head = self._read_head(data)
-        rest = data[len(self._head.begin) :]
-        if rows + _BELOW + _LEAST > len(out) or not self._decode_top(rest, out, rows + _BELOW):
-            decoded = simplejpeg.decode_jpeg(self._head.whole + rest, "RGB", buffer=out)
+        head = self._head
+        if head is None or not data.startswith(head.begin):
+            head = self._head = self._read_head(data)
+        rest = data[len(head.begin) :]
+        rows += _BELOW
+        if rows + _LEAST > len(out) or not _decode_top(head, rest, out, rows):
+            decoded = simplejpeg.decode_jpeg(head.whole + rest, "RGB", buffer=out)
             if decoded.shape != out.shape:
                 raise ValueError(f"the tile has {decoded.shape[1]}x{decoded.shape[0]} pixels")
 
-    def _decode_top(self, rest: bytes, out: Pixels, rows: int) -> bool:
-        """Decode only so many rows, if that is possible and they are undamaged; whether it was.
-
-        The tile is told to be that low. What libjpeg then finds first to warn of is that it goes
-        on: the first of its warnings is the one it tells, so before that nothing was amiss.
-        """
-        head = self._head
-        if not head.height or head.size != Size(out.shape[1], out.shape[0]) or _HOLE in rest:
-            return False
-        lower = head.whole[: head.height] + rows.to_bytes(2, "big") + head.whole[head.height + 2 :]
-        try:
-            simplejpeg.decode_jpeg(lower + rest, "RGB", buffer=out[:rows])
-        except ValueError as error:
-            return _ONLY_MORE.search(str(error)) is not None
-        return True
-
     def _read_head(self, data: bytes) -> _Head:
-        length = _markers(data)[_START_OF_SCAN] + 2
+        markers = _markers(data)
+        length = markers[_START_OF_SCAN] + 2
         begin = data[:length]
         whole = b"".join((begin[:2], self._common, begin[2:-2], self._space, begin[-2:]))
-        markers = _markers(whole)
         # With restarts, libjpeg's warning tells of one of them instead of the end.
-        if _START_OF_FRAME not in markers or _RESTART_INTERVAL in markers:
-            return _Head(begin, whole, 0, None)
-        height = markers[_START_OF_FRAME] + 5  # behind the marker, the length, the bits
+        if _START_OF_FRAME not in markers or _RESTART_INTERVAL in whole:
+            return _Head(begin, whole, 0)
+        # behind the marker, the length, the bits
+        height = len(self._common) + markers[_START_OF_FRAME] + 5
         size = (int.from_bytes(whole[at : at + 2], "big") for at in (height + 2, height))
-        return _Head(begin, whole, height, Size(*size))
+        return _Head(begin, whole, height, Size(*size), whole[height + 4 : height + 5])
+
+
+def _decode_top(head: _Head, rest: bytes, out: Pixels, rows: int) -> bool:
+    """Decode only so many rows, if that is possible and they are undamaged; whether it was.
+
+    The tile is told to be that low. What libjpeg then finds first to warn of is that it goes on:
+    the first of its warnings is the one it tells, so before that it found nothing amiss. (Of a
+    stream with a scan for each channel only the first scan would be known to be sound.)
+    """
+    size = Size(out.shape[1], out.shape[0])
+    if not head.height or head.size != size or rest[2:3] != head.channels or _HOLE in rest:
+        return False
+    lower = head.whole[: head.height] + rows.to_bytes(2, "big") + head.whole[head.height + 2 :]
+    try:
+        simplejpeg.decode_jpeg(lower + rest, "RGB", buffer=out[:rows])
+    except ValueError as error:
+        return _ONLY_MORE.search(str(error)) is not None
+    return True
 
 
 def _markers(stream: bytes) -> dict[int, int]:

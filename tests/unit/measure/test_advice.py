@@ -25,9 +25,11 @@ from pydmed_dali import (
 from pydmed_dali.dali.device import core_count
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Region
+from pydmed_dali.measure import costs as costs_module
 from pydmed_dali.measure.advice import REUSES, Advice, Wishes, advise
-from pydmed_dali.measure.costs import TYPICAL, Costs, measure_costs
+from pydmed_dali.measure.costs import TYPICAL, Costs, _Trial, measure_costs
 from pydmed_dali.measure.forecast import Setting, SlideKind, forecast
+from pydmed_dali.measure.stopwatch import Timing
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 from pydmed_dali.slide.view import View
 from tests.support import sum_up, take
@@ -55,6 +57,29 @@ def test_the_more_crops_of_a_chunk_the_faster_and_the_less_is_decoded() -> None:
     assert decoded == sorted(decoded, reverse=True)
     assert options[0].limit in ("reading", "cores")
     assert asked(cores=2).options[-1].limit == "cropping"
+
+
+@pytest.mark.parametrize(("cores", "efficiency"), [(2, 0.8), (32, TYPICAL.efficiency)])
+def test_a_thread_that_crops_alone_tells_nothing_of_the_readers(
+    monkeypatch: pytest.MonkeyPatch, cores: int, efficiency: float
+) -> None:
+    """On many cores one thread that crops is the limit of a timed run, and most cores idle."""
+    crop, chunk = 50e-6, {32: 0.015, 512: 0.05}
+
+    def trial(dataset: Dataset, options: dict[str, Any], seconds: float) -> _Trial:
+        count = options["crops_per_chunk"]
+        per_second = min(0.8 * cores / (chunk[count] / count + crop), 1 / crop)
+        crops = round(per_second * seconds)
+        own, theirs = crops * crop, crops * chunk[count] / count
+        timing = Timing(crops, crops / per_second, own, theirs)
+        interval = count / per_second
+        return _Trial(timing, count, chunk[count], count / 10, interval, 0.0, 1.0)
+
+    monkeypatch.setattr(costs_module, "_trial", trial)
+    monkeypatch.setattr(costs_module, "core_count", lambda: cores)
+    found, _ = measure_costs(names_only(3), {}, seconds=5.0)
+    assert found.efficiency == pytest.approx(efficiency, rel=0.01)
+    assert found.storage_chunk == 0
 
 
 def test_a_wanted_speed_is_reached_with_the_fewest_crops_per_chunk() -> None:

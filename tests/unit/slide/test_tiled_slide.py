@@ -329,6 +329,64 @@ def test_tiles_with_restarts_are_decoded_whole_and_once(
     assert decoded == [256]
 
 
+def _in_three_scans(pixels: NDArray[np.uint8]) -> bytes:
+    """A baseline JPEG stream with a scan for each channel, of three grey ones."""
+    streams = []
+    for channel in range(3):
+        picture = io.BytesIO()
+        Image.fromarray(pixels[..., channel]).save(picture, "JPEG", quality=80)
+        streams.append(picture.getvalue())
+    grey = streams[0]
+    frame, scan = grey.index(b"\xff\xc0"), grey.index(b"\xff\xda")
+    size = grey[frame + 4 : frame + 9]
+    channels = b"".join(bytes((number, 0x11, 0)) for number in (1, 2, 3))
+    tables = grey[2:frame] + grey[frame + 2 + 11 : scan]
+    scans = b"".join(
+        b"\xff\xda\x00\x08\x01"
+        + bytes((number,))
+        + b"\x00\x00\x3f\x00"
+        # behind the grey one's start of scan, up to its end of image
+        + stream[stream.index(b"\xff\xda") + 10 : -2]
+        for number, stream in enumerate(streams, 1)
+    )
+    whole = b"\xff\xd8" + tables + b"\xff\xc0\x00\x11" + size + b"\x03" + channels + scans
+    return whole + b"\xff\xd9"
+
+
+def test_tiles_with_a_scan_for_each_channel_are_decoded_whole_and_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else what is left out of the first scan would hide that the others are missing."""
+    tile = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    data = _in_three_scans(tile)
+    whole, top = (np.zeros((256, 256, 3), np.uint8) for _ in range(2))
+    JpegTiles(None, "YCBCR").decode(data, whole, 256)
+    decoded = _count_decoded_rows(monkeypatch)
+    JpegTiles(None, "YCBCR").decode(data, top, 100)
+    np.testing.assert_array_equal(top, whole)
+    assert decoded == [256]
+    last = data.rindex(b"\xff\xda")
+    second = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    damaged = bytearray(data)
+    damaged[last] = damaged[second] = 0xFE
+    with pytest.raises(ValueError, match="Corrupt JPEG data"):
+        JpegTiles(None, "YCBCR").decode(bytes(damaged), top, 100)
+
+
+def test_a_byte_before_a_tile_is_refused_and_padding_behind_the_tables_is_not() -> None:
+    pixels = np.full((256, 256, 3), (10, 200, 30), np.uint8)
+    data = Coding("jpeg", "ycbcr", "420").encode(pixels)
+    out = np.zeros_like(pixels)
+    with pytest.raises(ValueError, match="no JPEG marker"):
+        JpegTiles(None, "YCBCR").decode(b"\0" + data, out, 256)
+    end = data.index(b"\xff\xc0")
+    tables, rest = b"\xff\xd8" + data[2:end] + b"\xff\xd9", data[:2] + data[end:]
+    for padding in (b"", b"\0"):
+        decoder = JpegTiles(tables + padding, "YCBCR")
+        decoder.decode(rest, out, 100)
+        assert np.abs(out[:100].astype(int) - pixels[:100]).max() < 4
+
+
 def test_a_damaged_tile_that_is_tried_at_the_opening_spoils_no_other(tmp_path: Path) -> None:
     """OpenSlide refuses every read after one that failed, unless the slide is opened anew."""
     path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
