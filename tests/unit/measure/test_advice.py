@@ -158,7 +158,7 @@ def test_storage_that_is_waited_for_is_told_from_cores_that_are_too_few(tmp_path
         write_coordinate_slide(tmp_path / f"{number}.tif", Size(1500, 1500), levels=1)
     options = {"chunk_size": 512, "crop_size": 64, "batch_size": 32, "resident": 4}
     dataset = Dataset.from_folder(tmp_path)
-    costs, _ = measure_costs(dataset, {**options, "loader": OnASlowDisk()}, seconds=1.5)
+    costs, _ = measure_costs(dataset, {**options, "loader": OnASlowDisk()}, seconds=0.8)
     kind = SlideKind(Size(1500, 1500), Size(256, 256))
     found = {}
     for reuse in (32, 64, 100_000):
