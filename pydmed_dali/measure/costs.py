@@ -22,7 +22,6 @@ _STARVED = 0.5  # and where batches waited for chunks for more of the time than 
 _FEW, _MANY = 32, 512
 """Crops per chunk of the two runs: in one few tiles of a chunk are decoded, in the other most."""
 _FILLS = 4  # of each slot before a run is timed: at first processes take the ring's memory
-_DEPTH = 2  # batches in flight: the default prefetch depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +93,6 @@ class _Trial:
 def _trial(dataset: Dataset, options: dict[str, Any], seconds: float) -> _Trial:
     per_chunk = options["crops_per_chunk"]
     marks: list[tuple[float, Stats]] = []  # the time of each batch, and what was done until then
-    window = Window(options["resident"], per_chunk, options["batch_size"])
-    chunks = _FILLS * window.ring_size(_DEPTH, core_count())
 
     def marked(source: BigChunkSource) -> Iterator[int]:
         for crops in crops_of(source, threads=1):
@@ -103,6 +100,9 @@ def _trial(dataset: Dataset, options: dict[str, Any], seconds: float) -> _Trial:
             yield crops
 
     with BigChunkSource(dataset, **{**options, "num_workers": core_count()}) as source:
+        chosen = source.options
+        window = Window(chosen.resident, per_chunk, chosen.batch_size)
+        chunks = _FILLS * window.ring_size(chosen.prefetch_depth, chosen.num_workers)
         stream = marked(source)
         next(stream)
         latest = time.perf_counter() + 2 * seconds

@@ -105,6 +105,13 @@ def write_lossless_coordinates(path: Path, size: Size) -> Path:
     return write_tiled(path, size, Coding("jpeg2000"), coordinate_pixels)
 
 
+def tile_place(path: Path, number: int) -> tuple[int, int]:
+    """(where it begins, its length), in bytes, of a tile of the finest level."""
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        return page.dataoffsets[number], page.databytecounts[number]
+
+
 def _tiles(source: Source, extent: Size, level: int, coding: Coding) -> Iterator[bytes]:
     side = coding.tile
     for y in range(0, extent.height, side):
