@@ -17,9 +17,9 @@ from pydmed_dali.dali.slot_stains import SlotStains
 from pydmed_dali.dali.work import Work
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.geometry import Size
+from pydmed_dali.loader.annotation_plan import AnnotationPlan
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import ReadPlan
-from pydmed_dali.loader.own_annotations import AnnotationPlan
 from pydmed_dali.loader.own_code import has_policy
 from pydmed_dali.loader.pool import InProcessPool, Pool, WorkerPool, pickle_loader
 from pydmed_dali.loader.residents import Resident, Residents

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pydmed_dali.dataset import Dataset, Patient, Record
 from pydmed_dali.geometry import Point, Size
-from pydmed_dali.loader.own_annotations import AnnotationPlan
+from pydmed_dali.loader.annotation_plan import AnnotationPlan
 from pydmed_dali.loader.residents import Resident
 from pydmed_dali.plan.depth import Depth
 

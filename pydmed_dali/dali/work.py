@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from pydmed_dali.dali.options import Options
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError
-from pydmed_dali.loader.own_annotations import AnnotationPlan
+from pydmed_dali.loader.annotation_plan import AnnotationPlan
 from pydmed_dali.plan.classes import ClassSampler
 from pydmed_dali.plan.grid import GridPlacer, SlideGrid
 from pydmed_dali.plan.placement import Placer

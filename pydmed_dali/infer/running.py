@@ -24,7 +24,8 @@ from pydmed_dali.errors import (
 )
 from pydmed_dali.geometry import Size
 from pydmed_dali.infer.folder import ResultFolder
-from pydmed_dali.loader.own_annotations import AnnotationPlan, plan_annotations
+from pydmed_dali.loader.annotation_plan import AnnotationPlan
+from pydmed_dali.loader.own_annotations import plan_annotations
 from pydmed_dali.plan.tile_window import share_slides
 from pydmed_dali.slide.cache import cache_folder
 from pydmed_dali.slide.open_slide import READERS

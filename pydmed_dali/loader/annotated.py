@@ -15,7 +15,7 @@ from pydmed_dali.annotation.reader import read_annotations
 from pydmed_dali.annotation.spans import Floats, Mask, Spans, find_spans
 from pydmed_dali.errors import AnnotationError, SlideMaskError
 from pydmed_dali.geometry import Point, Size
-from pydmed_dali.loader.own_annotations import AnnotationPlan, digest_of
+from pydmed_dali.loader.annotation_plan import AnnotationPlan, digest_of
 from pydmed_dali.plan.eligible import Eligible
 from pydmed_dali.plan.parts import crops_box
 from pydmed_dali.plan.placement import Positions

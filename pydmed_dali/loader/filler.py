@@ -8,6 +8,7 @@ import traceback
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +23,6 @@ from pydmed_dali.errors import (
     SlideScaleError,
 )
 from pydmed_dali.geometry import Point
-from pydmed_dali.loader.annotated import AnnotatedView, AnnotationFinder
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import (
     Answer,
@@ -49,6 +49,9 @@ from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.file_identity import FileIdentity, check_same_file, file_identity
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.view import View
+
+if TYPE_CHECKING:
+    from pydmed_dali.loader.annotated import AnnotatedView, AnnotationFinder
 
 _OURS = (
     SlideNotFoundError,
@@ -77,7 +80,12 @@ class Filler:
         self._reader = ChunkReader(loader, arena, plan.placer, plan.depth)
         crop = plan.placer.crop
         self._finder = TissueFinder(plan.tissue, crop, cache) if plan.tissue else None
-        self._annotations = AnnotationFinder(plan.annotated, crop) if plan.annotated else None
+        self._annotations: AnnotationFinder | None = None
+        if plan.annotated:
+            # Here, because it imports what most runs do not need, and workers are to start soon.
+            from pydmed_dali.loader.annotated import AnnotationFinder
+
+            self._annotations = AnnotationFinder(plan.annotated, crop)
         self._stains = StainFinder(plan.stain, cache) if plan.stain else None
         self._surveyor = Surveyor(plan.survey, plan.scale, cache) if plan.survey else None
         # On a grid, tiles lie where the grid has them, whatever an own loader does in training.

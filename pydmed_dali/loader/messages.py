@@ -18,14 +18,14 @@ from pathlib import Path
 
 from pydmed_dali.errors import OwnCodeError, SlideError
 from pydmed_dali.geometry import Point, Size
-from pydmed_dali.loader.own_annotations import AnnotationPlan
+from pydmed_dali.loader.annotation_plan import AnnotationPlan
 from pydmed_dali.loader.stain import StainPlan
 from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.loader.turns import Brief
 from pydmed_dali.loader.wanted import TilesPlan
+from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.depth import Depth
 from pydmed_dali.plan.placement import Placer
-from pydmed_dali.plan.sampler import Candidate
 from pydmed_dali.ring.arena import Layout
 from pydmed_dali.slide.file_identity import FileIdentity
 from pydmed_dali.slide.scale import Scale

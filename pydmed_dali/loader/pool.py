@@ -37,7 +37,7 @@ from pydmed_dali.loader.messages import (
 )
 from pydmed_dali.loader.process import WorkerProcess
 from pydmed_dali.loader.report import Death
-from pydmed_dali.plan.sampler import Candidate
+from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.ring.arena import Arena, SharedArena
 
 logger = logging.getLogger("pydmed_dali.loader")

@@ -21,8 +21,9 @@ from pydmed_dali.loader.messages import Answer, Failed, Job, Loaded
 from pydmed_dali.loader.pool import Pool
 from pydmed_dali.loader.statistics import Tally
 from pydmed_dali.loader.turns import Turns
+from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.classes import ClassSampler
-from pydmed_dali.plan.sampler import Candidate, Sampler
+from pydmed_dali.plan.sampler import Sampler
 from pydmed_dali.plan.tile_sampler import TileSampler
 from pydmed_dali.plan.tile_window import TileWindow
 from pydmed_dali.plan.window import Window

@@ -9,8 +9,8 @@ from pydmed_dali.geometry import Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import Failed, Job, ReadPlan, Surveyed, SurveyPlan
 from pydmed_dali.loader.pool import InProcessPool, Pool, WorkerPool
+from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.placement import Placer
-from pydmed_dali.plan.sampler import Candidate
 from pydmed_dali.ring.arena import Arena, Layout, SharedArena
 from pydmed_dali.slide.scale import Scale
 

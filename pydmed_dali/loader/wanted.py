@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.errors import SlideMaskError
 from pydmed_dali.geometry import Size
-from pydmed_dali.loader.annotated import AnnotationFinder
-from pydmed_dali.loader.own_annotations import AnnotationPlan
+from pydmed_dali.loader.annotation_plan import AnnotationPlan
 from pydmed_dali.loader.tissue import TissuePlan, find_mask
 from pydmed_dali.plan.grid import tile_count, tissue_shares
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.view import View
 from pydmed_dali.wording import some
+
+if TYPE_CHECKING:
+    from pydmed_dali.loader.annotated import AnnotationFinder
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,12 @@ class WantedFinder:
 
     def __init__(self, plan: TilesPlan, cache: Cache) -> None:
         self._plan, self._cache = plan, cache
-        annotated = plan.annotated
-        self._annotations = None if annotated is None else AnnotationFinder(annotated, plan.tile)
+        self._annotations: AnnotationFinder | None = None
+        if plan.annotated is not None:
+            # Here, because it imports what most runs do not need, and workers are to start soon.
+            from pydmed_dali.loader.annotated import AnnotationFinder
+
+            self._annotations = AnnotationFinder(plan.annotated, plan.tile)
 
     def find(self, path: Path, slide: Slide, view: View) -> NDArray[np.bool_]:
         """(rows, columns): whether each tile is wanted.

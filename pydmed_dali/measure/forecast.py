@@ -10,9 +10,10 @@ import numpy as np
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.measure.costs import Costs
+from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.parts import decoded_pixels, touched_parts
 from pydmed_dali.plan.placement import Placer
-from pydmed_dali.plan.sampler import Candidate, Sampler
+from pydmed_dali.plan.sampler import Sampler
 from pydmed_dali.plan.window import Window
 
 _DEPTH = 2  # batches in flight: the default prefetch depth

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.dataset import Dataset
+from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.random import Stream, mix
-from pydmed_dali.plan.sampler import Candidate, Sampler
+from pydmed_dali.plan.sampler import Sampler
 
 Integers = NDArray[np.int64]
 

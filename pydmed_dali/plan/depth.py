@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.placement import cell_borders
 from pydmed_dali.plan.random import Stream, uniform
-from pydmed_dali.plan.sampler import Candidate
 
 Slices = NDArray[np.int32]
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from pydmed_dali.errors import SlideChangedError
 from pydmed_dali.geometry import Point, Region, Size
+from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.eligible import Eligible
 from pydmed_dali.plan.placement import Placement, Placer, Positions
 from pydmed_dali.plan.runs import Runs
-from pydmed_dali.plan.sampler import Candidate
 
 Integers = NDArray[np.int64]
 Mask = NDArray[np.bool_]

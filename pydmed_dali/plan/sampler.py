@@ -5,32 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.dataset import Dataset
+from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.quotas import Account, Group, Quotas, next_numbers
 from pydmed_dali.plan.random import Stream, permutation
 from pydmed_dali.plan.weights import tissue_areas
 
 Integers = NDArray[np.int64]
-
-
-class Candidate(NamedTuple):
-    """One way to fill a chunk of the plan."""
-
-    patient: int
-    """Position in `Dataset.patients`."""
-    slide: int
-    """Position in `Dataset.slides`."""
-    turn: int
-    """How often the plan visited this slide before: walks over its area."""
-    attempt: int
-    """0 for the plan itself; above, the location is drawn anew for every attempt."""
-    class_number: int = -1
-    """The class of annotation that crops are drawn from, 0 for the rest; -1 for any place."""
 
 
 class Sampler:

@@ -18,9 +18,10 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.tissue import TissuePlan, find_mask
+from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.eligible import Eligible, eligible_places
 from pydmed_dali.plan.placement import Placement, Placer, Positions
-from pydmed_dali.plan.sampler import Candidate, Sampler
+from pydmed_dali.plan.sampler import Sampler
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.protocol import Pixels, Slide
 from pydmed_dali.slide.scale import Scale

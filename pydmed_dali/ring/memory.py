@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
-
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory() -> int:
     """Bytes that can be taken before the kernel kills: within every enclosing cgroup."""
+    import psutil  # here, because workers import this module and never ask
+
     return min([int(psutil.virtual_memory().available), *_cgroup_rooms()])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import version
 from typing import NamedTuple
 
 import simplejpeg
@@ -11,7 +10,7 @@ import simplejpeg
 from pydmed_dali.geometry import Size
 from pydmed_dali.slide.protocol import Pixels
 
-DECODER = f"simplejpeg {version('simplejpeg')}"
+DECODER = f"simplejpeg {simplejpeg.__version__}"
 """The decoder's name and version: it decides pixels."""
 
 _START_OF_SCAN, _START_OF_FRAME, _RESTART_INTERVAL = 0xDA, 0xC0, b"\xff\xdd"
@@ -51,7 +50,7 @@ class JpegTiles:
         self._space = _SPACES[space]
         self._head: _Head | None = None  # of the last tile
 
-    def decode(self, data: bytes, out: Pixels, rows: int) -> None:
+    def decode(self, data: bytes | memoryview, out: Pixels, rows: int) -> None:
         """Decode the first `rows` rows of one tile, or more, into the first of `out`, (height,
         width, 3) RGB and contiguous, the tile's size.
 
@@ -59,12 +58,12 @@ class JpegTiles:
         libjpeg could go on with grey in its place.
         """
         head = self._head
-        if head is None or not data.startswith(head.begin):
-            head = self._head = self._read_head(data)
+        if head is None or bytes(data[: len(head.begin)]) != head.begin:
+            head = self._head = self._read_head(bytes(data))
         rest = data[len(head.begin) :]
         rows += _BELOW
         if rows + _LEAST > len(out) or not _decode_top(head, rest, out, rows):
-            decoded = simplejpeg.decode_jpeg(head.whole + rest, "RGB", buffer=out)
+            decoded = simplejpeg.decode_jpeg(b"".join((head.whole, rest)), "RGB", buffer=out)
             if decoded.shape != out.shape:
                 raise ValueError(f"the tile has {decoded.shape[1]}x{decoded.shape[0]} pixels")
 
@@ -82,7 +81,7 @@ class JpegTiles:
         return _Head(begin, whole, height, Size(*size), whole[height + 4 : height + 5])
 
 
-def _decode_top(head: _Head, rest: bytes, out: Pixels, rows: int) -> bool:
+def _decode_top(head: _Head, rest: bytes | memoryview, out: Pixels, rows: int) -> bool:
     """Decode only so many rows, if that is possible and they are undamaged; whether it was.
 
     The tile is told to be that low. What libjpeg then finds first to warn of is that it goes on:
@@ -90,11 +89,14 @@ def _decode_top(head: _Head, rest: bytes, out: Pixels, rows: int) -> bool:
     stream with a scan for each channel only the first scan would be known to be sound.)
     """
     size = Size(out.shape[1], out.shape[0])
-    if not head.height or head.size != size or rest[2:3] != head.channels or _HOLE in rest:
+    if not head.height or head.size != size or rest[2:3] != head.channels:
         return False
-    lower = head.whole[: head.height] + rows.to_bytes(2, "big") + head.whole[head.height + 2 :]
+    begin, end = head.whole[: head.height], head.whole[head.height + 2 :]
+    lower = b"".join((begin, rows.to_bytes(2, "big"), end, rest))
+    if lower.find(_HOLE, len(head.whole)) >= 0:
+        return False
     try:
-        simplejpeg.decode_jpeg(lower + rest, "RGB", buffer=out[:rows])
+        simplejpeg.decode_jpeg(lower, "RGB", buffer=out[:rows])
     except ValueError as error:
         return _ONLY_MORE.search(str(error)) is not None
     return True

@@ -164,13 +164,13 @@ class TiledSlide:
                 decode(data, pixels, wanted)
                 _place(decoded, Point(column * tile.width - x, top), lines)
 
-    def _fetch(self, tiles: TiledLevel, run: slice) -> list[bytes]:
+    def _fetch(self, tiles: TiledLevel, run: slice) -> list[memoryview]:
         """The coded bytes of neighbouring tiles: in one piece where they lie together."""
         offsets, counts = tiles.offsets[run].tolist(), tiles.counts[run].tolist()
         begin, end = min(offsets), max(map(operator.add, offsets, counts))
         if len(counts) == 1 or end - begin > sum(counts) + _LARGEST_GAP:
-            return [self._pread(*place) for place in zip(counts, offsets, strict=True)]
-        data = self._pread(end - begin, begin)
+            return [memoryview(self._pread(*place)) for place in zip(counts, offsets, strict=True)]
+        data = memoryview(self._pread(end - begin, begin))
         return [
             data[offset - begin : offset - begin + count]
             for offset, count in zip(offsets, counts, strict=True)
@@ -211,11 +211,11 @@ class TiledSlide:
             reference.close()
 
 
-def _decoder(level: TiledLevel) -> Callable[[bytes, Pixels, int], object]:
+def _decoder(level: TiledLevel) -> Callable[[memoryview, Pixels, int], object]:
     """What decodes a tile of the level into memory of the tile's size: so many rows at least."""
     if level.jpeg_space is not None:
         return JpegTiles(level.jpeg_tables, level.jpeg_space).decode
-    return lambda data, out, rows: imagecodecs.jpeg2k_decode(data, out=out)
+    return lambda data, out, rows: imagecodecs.jpeg2k_decode(bytes(data), out=out)
 
 
 def _cut(place: Point, size: Size, dimensions: Size) -> Region:

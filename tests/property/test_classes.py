@@ -14,11 +14,11 @@ from shapely import Polygon
 from pydmed_dali import Annotation, Annotations
 from pydmed_dali.annotation.spans import find_spans
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.classes import PERIOD, ClassSampler, Rota
 from pydmed_dali.plan.eligible import eligible_places
 from pydmed_dali.plan.placement import Placer, cell_borders
 from pydmed_dali.plan.runs import Runs
-from pydmed_dali.plan.sampler import Candidate
 from tests.property.test_eligible import _as_places, masks, sizes
 from tests.property.test_sampler import dataset_of
 

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.depth import Depth
-from pydmed_dali.plan.sampler import Candidate
 
 
 @given(

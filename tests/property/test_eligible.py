@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.eligible import Eligible, eligible_places
 from pydmed_dali.plan.placement import Placer, cell_borders
-from pydmed_dali.plan.sampler import Candidate
 
 Mask = NDArray[np.bool_]
 

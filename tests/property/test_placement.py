@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydmed_dali.geometry import Size
+from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.placement import Placer, cell_borders
-from pydmed_dali.plan.sampler import Candidate
 
 lengths = st.integers(1, 5000)
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydmed_dali.dataset import Dataset, Patient, Record
-from pydmed_dali.plan.sampler import Candidate, Sampler
+from pydmed_dali.plan.candidate import Candidate
+from pydmed_dali.plan.sampler import Sampler
 
 label_lists = st.lists(st.sampled_from("abc"), min_size=1, max_size=20)
 

@@ -1,0 +1,79 @@
+"""What a source wants of annotations, as workers are told it: knows no geometry, imports little."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydmed_dali.dataset import Dataset
+
+REST = "rest"
+"""What crops are called whose centre lies in none of the classes."""
+
+_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationFile:
+    """What is known of one annotation file before any slide is opened."""
+
+    path: Path
+    digest: str
+    """Of its contents: a file that is changed while a run goes on is noticed."""
+    regions: Mapping[str, int]
+    """How many regions it has of each class."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationPlan:
+    """What a source makes of annotations; workers get it too."""
+
+    files: Mapping[Path, AnnotationFile]
+    """By the slide's path; slides without a file are left out."""
+    classes: tuple[str, ...]
+    """The classes 1, 2, ...; 0 is the rest."""
+    shares: tuple[float, ...] = ()
+    """Of the crops, by class number from 0, the rest, on; empty where all places are drawn from."""
+
+    @property
+    def identity(self) -> str:
+        """What a saved run and its resumption must have in common, in words."""
+        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        for file in sorted(found.digest for found in self.files.values()):
+            digest.update(file.encode())
+        told = [
+            f"{name} {self.shares[number]:g}" if self.shares else name
+            for number, name in enumerate(self.classes, 1)
+        ]
+        return f"{', '.join(told)}; {len(self.files)} files {digest.hexdigest()}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the numbers 0, 1, ..."""
+        return (REST, *self.classes)
+
+    def name_of(self, number: int) -> str | None:
+        """The name of a class number; None for one below 0."""
+        return None if number < 0 else self.names[number]
+
+    def slides_with(self, number: int, dataset: Dataset) -> list[int]:
+        """Positions of the slides that can have a class, as far as their files tell."""
+        if number == 0:
+            return list(range(len(dataset.slides)))
+        name = self.classes[number - 1]
+        return [
+            position
+            for position, record in enumerate(dataset.slides)
+            if record.path in self.files and name in self.files[record.path].regions
+        ]
+
+
+def digest_of(path: Path) -> str:
+    """A digest of a file's contents."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_DIGEST_BYTES))
+    return digest.hexdigest()
