@@ -12,7 +12,7 @@ demo: $(STAMP)
 	@$(BIN)/pydmed-dali demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile --no-loadscope-reorder)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check --quiet --output-format concise

@@ -24,13 +24,31 @@ settings.load_profile("no deadline")
 # A shell that starts pytest in the background has it, and what it starts, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_LONG_FILES = (
+    "test_demo.py",
+    "test_notebooks.py",
+    "test_never_torn.py",
+    "test_docs.py",
+    "test_benchmarks.py",
+    "test_bad_slides.py",
+    "test_cli.py",
+    "test_ends.py",
+    "test_train_distributed.py",
+    "test_gpu_benchmarks.py",
+    "test_soak.py",
+)
+"""Files that take a minute or more."""
 _SECONDS = 10.0
 _MAPPING = "memfd:pydmed-dali"
 COORDINATE_SIZE = Size(1536, 1280)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none, with that reason."""
+    """Long files first, so that no process is left with one when the others have ended.
+
+    And skip what needs a GPU where there is none, with that reason.
+    """
+    items.sort(key=lambda item: item.path.name not in _LONG_FILES)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

@@ -15,7 +15,7 @@ from pydmed_dali.plan.window import Window
 from tests.faults.colours import CHUNK, CROP, ColourLoader, colour_dataset, count_torn
 from tests.support import NAMES, Batch, first
 
-CROPS_EACH = int(os.environ.get("PYDMED_DALI_STRESS_CROPS", 4_000))
+CROPS_EACH = int(os.environ.get("PYDMED_DALI_STRESS_CROPS", 2_000))
 """Crops of each of the twelve runs; 84,000 make a million together."""
 BURST = 6  # batches taken without a pause, so that DALI is cutting while slots are overwritten
 

@@ -85,3 +85,10 @@ def test_a_chunk_that_is_touched_everywhere_is_one_part() -> None:
         crops.astype(np.int32), Size(32, 32), Size(96, 96), Size(16, 16), Point(0, 0)
     )
     assert (part.location, part.size) == (Point(0, 0), Size(96, 96))
+
+
+def test_of_very_many_crops_the_rectangle_around_all_is_read() -> None:
+    """To look into a million crops would take longer than to read the chunk."""
+    crops = np.random.default_rng(0).integers((100, 200), (700, 900), (1 << 20, 2), np.int32)
+    (part,) = touched_parts(crops, Size(64, 32), Size(1024, 1024), Size(256, 256), Point(0, 0))
+    assert (part.location, part.size) == (Point(200, 100), Size(763, 631))

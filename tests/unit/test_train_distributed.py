@@ -119,8 +119,6 @@ def test_a_run_with_more_epochs_goes_on_exactly(whole: Steps, slides: Path, tmp_
     assert len(train(slides, tmp_path, 1)) == 2 * BATCHES
     assert train(slides, tmp_path, EPOCHS) == whole
 
-    assert train(slides, tmp_path, EPOCHS) == whole, "nothing is left to train"
-
 
 def test_a_run_that_was_killed_within_an_epoch_goes_on_exactly(
     whole: Steps, slides: Path, tmp_path: Path
