@@ -47,7 +47,9 @@ class Engine:
         device: Device,
         gpu: int | None,
         annotated: AnnotationPlan | None = None,
+        crew: WorkerPool | None = None,
     ) -> None:
+        """`crew` is a pool with the same loader that has no work: it goes on in the ring."""
         self.options = options
         pickle_loader(loader)
         self.annotated = annotated
@@ -72,7 +74,7 @@ class Engine:
                 stain_plan,
                 options.depth,
             )
-            return self._start_pool(plan, loader, shared, arena)
+            return self._start_pool(plan, loader, shared, arena, crew)
 
         try:
             self.pool = self.ring.start_pool(start_pool)
@@ -137,7 +139,12 @@ class Engine:
         return RingNeed(layout, together, crop, stages, gpu, share)
 
     def _start_pool(
-        self, plan: ReadPlan, loader: BigChunkLoader, shared: SharedArena, arena: Arena
+        self,
+        plan: ReadPlan,
+        loader: BigChunkLoader,
+        shared: SharedArena,
+        arena: Arena,
+        crew: WorkerPool | None,
     ) -> Pool:
         options = self.options
         if options.num_workers == 0:
@@ -146,6 +153,9 @@ class Engine:
         # that neither side's messages can ever fill a channel, where both would wait for ever.
         per_batch = -(-options.batch_size // options.crops_per_chunk)
         jobs = min(max(2, -(-per_batch // options.num_workers) + 1), _MOST_JOBS)
+        if crew is not None:
+            crew.go_on(plan, shared, options.num_workers, jobs)
+            return crew
         return WorkerPool(plan, loader, shared, options.num_workers, options.read_timeout, jobs)
 
     def visit(self, chunk: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,7 +26,7 @@ from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import Failed, SurveyPlan
 from pydmed_dali.loader.own_annotations import plan_annotations
 from pydmed_dali.loader.own_masks import Masks, plan_tissue
-from pydmed_dali.loader.survey import survey
+from pydmed_dali.loader.survey import Survey
 from pydmed_dali.loader.surveyor import wanted_tiles
 from pydmed_dali.loader.wanted import TilesPlan
 from pydmed_dali.plan.grid import SlideGrid
@@ -130,22 +129,41 @@ class TileSource(BoundSource):
         )
         self._downsamples: dict[int, tuple[float, float]] = {}
         self._files: dict[int, FileIdentity | None] = {}
-        self._grids, skipped = self._survey(plan, loader, folder)
         self._done: dict[int, NDArray[np.bool_]] = {}
-        self._leave_out(done or {})
-        patients = [p for p, patient in enumerate(dataset.patients) for _ in patient.records]
-        sampler = TileSampler(patients, self._grids)
-        most = int(sampler.tiles.max())
-        self.options = replace(
-            self.options,
-            crops_per_chunk=most,
-            resident=max(_FEWEST_CHUNKS, -(-batch_size // most) + 1),
+        survey = Survey(
+            [record.path for record in dataset.slides],
+            SurveyPlan(tiles=plan),
+            self.options.scale,
+            loader,
+            folder,
+            workers,
+            read_timeout,
         )
-        work = tile_work(self.options, sampler, self._grids)
-        self._window = work.window
-        self._engine = Engine(
-            self.options, work, dataset, loader, None, folder, self.device, self._gpu
-        )
+        with survey:
+            self._grids, skipped = self._find_grids(survey, plan)
+            self._leave_out(done or {})
+            patients = [p for p, patient in enumerate(dataset.patients) for _ in patient.records]
+            sampler = TileSampler(patients, self._grids)
+            most = int(sampler.tiles.max())
+            self.options = replace(
+                self.options,
+                crops_per_chunk=most,
+                resident=max(_FEWEST_CHUNKS, -(-batch_size // most) + 1),
+            )
+            work = tile_work(self.options, sampler, self._grids)
+            self._window = work.window
+            self._engine = Engine(
+                self.options,
+                work,
+                dataset,
+                loader,
+                None,
+                folder,
+                self.device,
+                self._gpu,
+                crew=survey.workers,
+            )
+            survey.keep_workers()
         self._engine.residents.bad_slides.update(skipped)
         self._engine.residents.expect_files(self._files)
 
@@ -241,42 +259,31 @@ class TileSource(BoundSource):
                 self._done[slide] = found
                 self._grids[slide] = replace(grid, bits=np.packbits(left))
 
-    def _survey(
-        self, plan: TilesPlan, loader: BigChunkLoader, cache: Path | None
+    def _find_grids(
+        self, survey: Survey, plan: TilesPlan
     ) -> tuple[dict[int, SlideGrid], dict[int, str]]:
         """The grid of each slide that can be read and has a tile, and why the others have none."""
         grids: dict[int, SlideGrid] = {}
         skipped: dict[int, str] = {}
-        paths = [record.path for record in self.dataset.slides]
-        options = self.options
-        answers = survey(
-            paths,
-            SurveyPlan(tiles=plan),
-            options.scale,
-            loader,
-            cache,
-            options.num_workers,
-            options.read_timeout,
-        )
-        with closing(answers):
-            for found in answers:
-                slide = found.chunk
-                if isinstance(found, Failed):
-                    logger.warning("%s; the slide is skipped", found.error)
-                    skipped[slide] = str(found.error)
-                    continue
-                view = found.view
-                self._downsamples[slide], self._files[slide] = view.downsample, found.file
-                grids[slide] = SlideGrid.of(
-                    view.dimensions,
-                    self.tile,
-                    self.stride,
-                    options.chunk,
-                    view.tile,
-                    wanted_tiles(found, plan),
-                )
+        for found in survey:
+            slide = found.chunk
+            if isinstance(found, Failed):
+                logger.warning("%s; the slide is skipped", found.error)
+                skipped[slide] = str(found.error)
+                continue
+            view = found.view
+            self._downsamples[slide], self._files[slide] = view.downsample, found.file
+            grids[slide] = SlideGrid.of(
+                view.dimensions,
+                self.tile,
+                self.stride,
+                self.options.chunk,
+                view.tile,
+                wanted_tiles(found, plan),
+            )
         if not grids:
-            raise NoTilesError.of({paths[slide]: skipped[slide] for slide in sorted(skipped)})
+            slides = self.dataset.slides
+            raise NoTilesError.of({slides[n].path: skipped[n] for n in sorted(skipped)})
         return dict(sorted(grids.items())), dict(sorted(skipped.items()))
 
 

@@ -1,6 +1,6 @@
 """What the parent and a worker say to each other.
 
-    parent -> worker   Job, Job, ...                     ; the channel's end means: finish
+    parent -> worker   Job, Job, ..., and between jobs, Anew; the channel's end means: finish
     worker -> parent   Hello, then per job: Started, and Loaded or Failed; of a survey, in the place
                        of Loaded, Pieces and Surveyed
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import pickle
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from pydmed_dali.slide.stain import Stain
 from pydmed_dali.slide.view import View
 
 _LONGEST = 1 << 16
+_MOST_DESCRIPTORS = 2
 _PIECE = 1 << 15
 _LONGEST_TRACEBACK = 4096
 _LONGEST_REASON = 2048
@@ -74,7 +75,7 @@ class ReadPlan:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Handed to a worker once, when it starts."""
+    """Handed to a worker when it starts, and when it goes on with other work."""
 
     plan: ReadPlan
     """What to read."""
@@ -102,6 +103,11 @@ class Job:
     """That slide's patient, by id."""
     brief: Brief | None = None
     """What a chunk policy is told, None where it is not asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """The worker is to go on in another arena, by another `Setup`: their descriptors come along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +206,9 @@ Answer = Loaded | Surveyed | Failed
 FromWorker = Hello | Started | Piece | Answer
 
 
-def send(channel: socket.socket, message: object) -> None:
-    """Send one message; raises OSError where the other end is gone."""
-    channel.send(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+def send(channel: socket.socket, message: object, descriptors: Sequence[int] = ()) -> None:
+    """Send one message, and descriptors; raises OSError where the other end is gone."""
+    socket.send_fds(channel, [pickle.dumps(message, pickle.HIGHEST_PROTOCOL)], descriptors)
 
 
 def messages_of(answer: Answer) -> Iterator[Piece | Answer]:
@@ -216,11 +222,18 @@ def messages_of(answer: Answer) -> Iterator[Piece | Answer]:
 
 def receive(channel: socket.socket) -> object | None:
     """The next message, or None at the channel's end. Only our own processes write to a channel."""
+    return receive_all(channel)[0]
+
+
+def receive_all(channel: socket.socket) -> tuple[object | None, list[int]]:
+    """The next message as by `receive`, and the descriptors that came along: the caller's now."""
     try:
-        data = channel.recv(_LONGEST)
+        data, descriptors, _, _ = socket.recv_fds(
+            channel, _LONGEST, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        )
     except ConnectionResetError:
-        return None
-    return pickle.loads(data) if data else None
+        return None, []
+    return (pickle.loads(data) if data else None), descriptors
 
 
 def last_lines(traceback: str) -> str:

@@ -9,6 +9,8 @@ import select
 import time
 import weakref
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
@@ -126,17 +128,32 @@ class WorkerPool:
     ) -> None:
         self._arena, self._read_timeout = arena.descriptor, read_timeout
         self._jobs_per_worker = jobs_per_worker
-        self._setup = _setup_file(Setup(plan, pickle_loader(loader), os.getpid()))
+        self._setup = Setup(plan, pickle_loader(loader), os.getpid())
         self._job_deaths: Counter[tuple[int, Candidate]] = Counter()
         self._pending: list[Answer] = []
         self.deaths: list[Death] = []
         self._failed_starts = 0
         self._workers: dict[int, WorkerProcess] = {}
-        self._finalizer = weakref.finalize(
-            self, _end_all, self._workers, self._setup, owner=os.getpid()
-        )
-        for number in range(num_workers):
-            self._start(number)
+        self._finalizer = weakref.finalize(self, _end_all, self._workers, owner=os.getpid())
+        with _file_of(self._setup) as setup:
+            for number in range(num_workers):
+                self._workers[number] = WorkerProcess(number, self._arena, setup)
+
+    def go_on(
+        self, plan: ReadPlan, arena: SharedArena, num_workers: int, jobs_per_worker: int
+    ) -> None:
+        """Load by another plan into another arena, with the same loader: for that no process need
+        start anew. None has a job; where there are fewer than `num_workers`, the rest is started.
+        """
+        self._arena, self._jobs_per_worker = arena.descriptor, jobs_per_worker
+        self._setup = replace(self._setup, plan=plan)
+        self._job_deaths.clear()
+        self.deaths.clear()
+        with _file_of(self._setup) as setup:
+            for worker in self._workers.values():
+                worker.begin_anew(self._arena, setup)
+            for number in range(len(self._workers), num_workers):
+                self._workers[number] = WorkerProcess(number, self._arena, setup)
 
     def has_room(self) -> bool:
         """See `Pool.has_room`."""
@@ -161,9 +178,6 @@ class WorkerPool:
     def close(self) -> None:
         """See `Pool.close`. Workers get a few seconds to end by themselves, then are killed."""
         self._finalizer()
-
-    def _start(self, number: int) -> None:
-        self._workers[number] = WorkerProcess(number, self._arena, self._setup)
 
     def _listen(self, timeout: float) -> None:
         """Wait up to `timeout` for any message or any death, and take in all there are."""
@@ -248,7 +262,8 @@ class WorkerPool:
         doing = "it had nothing to do" if worker.ready else "it started"
         where = f" while reading {path}" if path else f" while {doing}"
         logger.warning("%s %s%s; it is replaced", worker, ending, where)
-        self._start(worker.number)
+        with _file_of(self._setup) as setup:
+            self._workers[worker.number] = WorkerProcess(worker.number, self._arena, setup)
         if path and self._is_fatal(jobs[0]):
             self._pending.append(_fatal(jobs.pop(0), death))
         for job in jobs:
@@ -287,15 +302,17 @@ def pickle_loader(loader: BigChunkLoader) -> bytes:
     return data
 
 
-def _setup_file(setup: Setup) -> int:
+@contextmanager
+def _file_of(setup: Setup) -> Iterator[int]:
     """A descriptor of a nameless file that holds the setup: a message could not be so long."""
     descriptor = os.memfd_create("pydmed-dali-setup", os.MFD_CLOEXEC)
-    with os.fdopen(os.dup(descriptor), "wb") as file:
+    with os.fdopen(descriptor, "wb") as file:
         pickle.dump(setup, file)
-    return descriptor
+        file.flush()
+        yield descriptor
 
 
-def _end_all(workers: dict[int, WorkerProcess], setup: int, owner: int) -> None:
+def _end_all(workers: dict[int, WorkerProcess], owner: int) -> None:
     """End every worker: closed channels first, then a deadline, then SIGKILL."""
     if os.getpid() != owner:
         return  # a forked child: the workers, and their ends, are not its own
@@ -307,7 +324,6 @@ def _end_all(workers: dict[int, WorkerProcess], setup: int, owner: int) -> None:
             worker.kill()
         worker.release()
     workers.clear()
-    os.close(setup)
 
 
 def _fatal(job: Job, death: Death) -> Failed:

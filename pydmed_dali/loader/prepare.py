@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 
 from pydmed_dali.dataset import Dataset, Patient, Record, TissueArea
@@ -14,7 +13,7 @@ from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.cores import core_count
 from pydmed_dali.loader.messages import Failed, Surveyed, SurveyPlan
 from pydmed_dali.loader.own_masks import Masks, find_masks
-from pydmed_dali.loader.survey import survey
+from pydmed_dali.loader.survey import Survey
 from pydmed_dali.slide.cache import cache_folder
 from pydmed_dali.slide.scale import Scale
 from pydmed_dali.wording import some
@@ -51,7 +50,8 @@ def prepare(
         raise OptionError(f"num_workers must be an int of at least 0, not {num_workers!r}")
     own = {} if masks is None else find_masks(dataset, masks)
     paths = [record.path for record in dataset.slides]
-    answers = survey(
+    areas = [TissueArea(0.0, None)] * len(paths)
+    survey = Survey(
         paths,
         SurveyPlan(masks=own),
         Scale(level=0),
@@ -60,9 +60,8 @@ def prepare(
         workers,
         read_timeout,
     )
-    areas = [TissueArea(0.0, None)] * len(paths)
-    with closing(answers):
-        for done, answer in enumerate(answers, 1):
+    with survey:
+        for done, answer in enumerate(survey, 1):
             areas[answer.chunk] = _area(answer)
             if progress is not None:
                 progress(done, len(areas))

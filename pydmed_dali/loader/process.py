@@ -11,7 +11,7 @@ import time
 from collections import deque
 from contextlib import suppress
 
-from pydmed_dali.loader.messages import Job, send
+from pydmed_dali.loader.messages import Anew, Job, send
 
 _ONE_THREAD = {
     name: "1"
@@ -64,6 +64,12 @@ class WorkerProcess:
         self.jobs.append(job)
         with suppress(OSError):
             send(self.channel, job)
+
+    def begin_anew(self, arena: int, setup: int) -> None:
+        """Have a worker without a job go on in another arena, by another setup. See `give`."""
+        assert not self.jobs
+        with suppress(OSError):
+            send(self.channel, Anew(), (arena, setup))
 
     def kill(self, seconds: float = 5.0) -> bool:
         """End the process now; whether it has ended, and so writes nowhere any more.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from pydmed_dali.geometry import Size
@@ -19,48 +20,71 @@ _NO_CROP = Size(1, 1)
 _JOBS_PER_WORKER = 2
 
 
-def survey(
-    paths: Sequence[Path],
-    plan: SurveyPlan,
-    scale: Scale,
-    loader: BigChunkLoader,
-    cache: Path | None,
-    num_workers: int,
-    read_timeout: float,
-) -> Generator[Surveyed | Failed]:
-    """What is found of each slide, or why nothing is, as it comes; `chunk` is its number.
+class Survey:
+    """Looks at slides, in worker processes, or with `num_workers=0` in the calling process.
 
-    Worker processes die, hang and are replaced as in a run, however many. With `num_workers=0` the
-    calling process looks itself. Raises `WorkerError` where workers cannot start.
+    Iterating gives what is found of each slide, or why nothing is, as it comes; `chunk` is its
+    number. Workers die, hang and are replaced as in a run, however many; raises `WorkerError` where
+    they cannot start. A context manager, which ends them.
     """
-    layout = Layout(1, _NO_CROP, 0, 1)
-    placer = Placer(0, _NO_CROP, _NO_CROP)
-    workers = min(num_workers, len(paths))
-    read = ReadPlan(layout, placer, scale, None, cache, survey=plan)
-    shared = SharedArena(layout)
-    try:
-        pool: Pool
-        if workers:
-            pool = WorkerPool(read, loader, shared, workers, read_timeout, _JOBS_PER_WORKER)
-        else:
-            pool = InProcessPool(read, loader, Arena(layout, shared.descriptor))
-        try:
-            yield from _ask(pool, paths)
-        finally:
-            pool.close()
-    finally:
-        shared.close()
 
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        plan: SurveyPlan,
+        scale: Scale,
+        loader: BigChunkLoader,
+        cache: Path | None,
+        num_workers: int,
+        read_timeout: float,
+    ) -> None:
+        self._paths, self._kept = paths, False
+        layout = Layout(1, _NO_CROP, 0, 1)
+        placer = Placer(0, _NO_CROP, _NO_CROP)
+        read = ReadPlan(layout, placer, scale, None, cache, survey=plan)
+        with ExitStack() as stack:
+            shared = SharedArena(layout)
+            stack.callback(shared.close)
+            workers = min(num_workers, len(paths))
+            self._pool: Pool
+            if workers:
+                self._pool = WorkerPool(
+                    read, loader, shared, workers, read_timeout, _JOBS_PER_WORKER
+                )
+            else:
+                self._pool = InProcessPool(read, loader, Arena(layout, shared.descriptor))
+            stack.callback(self._close_pool)
+            self._stack = stack.pop_all()
 
-def _ask(pool: Pool, paths: Sequence[Path]) -> Iterator[Surveyed | Failed]:
-    given = taken = 0
-    while taken < len(paths):
-        while given < len(paths) and pool.has_room():
-            pool.submit(Job(given, 0, given, Candidate(0, given, 0, 0), paths[given], ""))
-            given += 1
-        for answer in pool.answers(_PATIENCE):
-            assert isinstance(answer, Surveyed | Failed)
-            yield answer
-            taken += 1
-            # However many slides end their readers, each does so twice: that is no flapping.
-            pool.deaths.clear()
+    def __enter__(self) -> Survey:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def __iter__(self) -> Iterator[Surveyed | Failed]:
+        given = taken = 0
+        while taken < len(self._paths):
+            while given < len(self._paths) and self._pool.has_room():
+                candidate = Candidate(0, given, 0, 0)
+                self._pool.submit(Job(given, 0, given, candidate, self._paths[given], ""))
+                given += 1
+            for answer in self._pool.answers(_PATIENCE):
+                assert isinstance(answer, Surveyed | Failed)
+                yield answer
+                taken += 1
+                # However many slides end their readers, each does so twice: that is no flapping.
+                self._pool.deaths.clear()
+
+    @property
+    def workers(self) -> WorkerPool | None:
+        """The worker processes, for `WorkerPool.go_on` when all slides are looked at."""
+        return self._pool if isinstance(self._pool, WorkerPool) else None
+
+    def keep_workers(self) -> None:
+        """Do not end the workers: whoever uses them does."""
+        self._kept = True
+
+    def _close_pool(self) -> None:
+        if not self._kept:
+            self._pool.close()

@@ -16,9 +16,19 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from pydmed_dali.loader.filler import Filler
-from pydmed_dali.loader.messages import Hello, Job, Setup, Started, messages_of, receive, send
+from pydmed_dali.loader.messages import (
+    Anew,
+    Hello,
+    Job,
+    Setup,
+    Started,
+    messages_of,
+    receive_all,
+    send,
+)
 from pydmed_dali.ring.arena import Arena
 
 
@@ -27,28 +37,45 @@ def main(arguments: list[str]) -> None:
     channel_descriptor, arena_descriptor, setup_descriptor = map(int, arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     faulthandler.enable()
-    # pread, because all workers share this descriptor's position
-    setup: Setup = pickle.loads(os.pread(setup_descriptor, os.fstat(setup_descriptor).st_size, 0))
-    os.close(setup_descriptor)
+    setup = _read(setup_descriptor)
     _end_with(setup.parent)
-    arena = Arena(setup.plan.layout, arena_descriptor)
-    os.close(arena_descriptor)
-    filler = Filler(setup.plan, pickle.loads(setup.loader), arena)
-    with socket.socket(fileno=channel_descriptor) as channel:
-        _serve(channel, filler)
+    filler = _filler(setup, arena_descriptor)
+    with socket.socket(fileno=channel_descriptor) as channel, suppress(ConnectionError):
+        send(channel, Hello())
+        while True:
+            message, descriptors = receive_all(channel)
+            if message is None:
+                break
+            if isinstance(message, Anew):
+                arena_descriptor, setup_descriptor = descriptors
+                filler.close()
+                filler = _filler(_read(setup_descriptor), arena_descriptor)
+            else:
+                assert isinstance(message, Job)
+                _carry_out(message, filler, channel)
     filler.close()
 
 
-def _serve(channel: socket.socket, filler: Filler) -> None:
-    try:
-        send(channel, Hello())
-        while (job := receive(channel)) is not None:
-            assert isinstance(job, Job)
-            send(channel, Started(job.chunk, time.monotonic()))
-            for message in messages_of(filler.fill(job)):
-                send(channel, message)
-    except ConnectionError:
-        pass  # the parent closed the source while this worker was reading
+def _read(descriptor: int) -> Setup:
+    """The setup in a file, which is closed."""
+    # pread, because all workers share this descriptor's position
+    setup: Setup = pickle.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+    os.close(descriptor)
+    return setup
+
+
+def _filler(setup: Setup, descriptor: int) -> Filler:
+    """What does the work in an arena, whose descriptor is closed."""
+    arena = Arena(setup.plan.layout, descriptor)
+    os.close(descriptor)
+    return Filler(setup.plan, pickle.loads(setup.loader), arena)
+
+
+def _carry_out(job: Job, filler: Filler, channel: socket.socket) -> None:
+    """Do a job, and answer; raises `ConnectionError` where the parent closed the source."""
+    send(channel, Started(job.chunk, time.monotonic()))
+    for message in messages_of(filler.fill(job)):
+        send(channel, message)
 
 
 def _end_with(parent: int) -> None:

@@ -57,7 +57,7 @@ class Misbehaving(BigChunkLoader):
         self._come_to("starting")
         program = sys.modules["__main__"]
         self._trap(program, "send", "publishing", lambda _, message: isinstance(message, Loaded))
-        self._trap(program, "receive", "idle", lambda channel: not _has_mail(channel))
+        self._trap(program, "receive_all", "idle", lambda channel: not _has_mail(channel))
         self._trap(Filler, "close", "shutting down", lambda _: True)
 
     def __getstate__(self) -> dict[str, Any]:

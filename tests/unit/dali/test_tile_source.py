@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
-from pydmed_dali import Dataset, Info, Size, SmallChunkIterator, TileSource
+from pydmed_dali import BigChunkLoader, Dataset, Info, Size, SmallChunkIterator, TileSource
 from pydmed_dali.errors import (
     DatasetError,
     OptionError,
+    RingMemoryError,
     SlideChangedError,
     SlideError,
     SourceClosedError,
     StateError,
 )
 from pydmed_dali.pipelines.basic import basic
+from pydmed_dali.ring import arena
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.slide.protocol import Slide
 from tests.support import NAMES, Batch, assert_coordinates, folder_dataset, sum_up
 
 SIZES = (Size(600, 440), Size(900, 300))
@@ -104,6 +110,53 @@ def test_every_tile_comes_once_with_the_pixels_that_info_names(
         again = sum_up(list(loader))
     for name, values in sum_up(batches).items():
         np.testing.assert_array_equal(again[name], values)
+
+
+@dataclass
+class SignsIn(BigChunkLoader):
+    """Leaves the number of each process that opens slides in a folder."""
+
+    folder: Path
+
+    def open_slide(self, path: Path) -> Slide:
+        (self.folder / str(os.getpid())).touch()
+        return super().open_slide(path)
+
+
+@pytest.mark.parametrize("sizes", [(*SIZES, TINY), SIZES[:1]])
+def test_the_processes_that_looked_at_the_slides_go_on_to_read_them(
+    tmp_path: Path, sizes: tuple[Size, ...]
+) -> None:
+    """As many as there are slides look, and as many as were asked for read."""
+    dataset, signs = make_slides(tmp_path, sizes), tmp_path / "signs"
+    signs.mkdir()
+    options: dict[str, Any] = {"tile_size": 64, "chunk_size": 128, "batch_size": 8}
+    with TileSource(dataset, num_workers=2, loader=SignsIn(signs), **options) as source:
+        looked = set(os.listdir(signs))
+        assert looked
+        check(list(SmallChunkIterator(basic(source), NAMES)), dataset, sizes, 0, Size(64, 64))
+        workers = {str(child.pid) for child in psutil.Process().children()}
+    assert looked <= workers and set(os.listdir(signs)) <= workers and len(workers) == 2
+
+
+def test_processes_that_end_before_they_read_are_replaced(tmp_path: Path) -> None:
+    dataset = make_slides(tmp_path, SIZES)
+    options: dict[str, Any] = {"tile_size": 64, "chunk_size": 128, "batch_size": 8}
+    with TileSource(dataset, num_workers=2, **options) as source:
+        for child in psutil.Process().children():
+            child.kill()
+        check(list(SmallChunkIterator(basic(source), NAMES)), dataset, SIZES, 0, Size(64, 64))
+        assert source.stats().worker_deaths == 2
+
+
+def test_a_ring_that_is_too_large_ends_the_processes_that_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_slides(tmp_path, SIZES)
+    monkeypatch.setattr(arena, "free_memory", lambda: 1 << 20)
+    with pytest.raises(RingMemoryError):
+        TileSource(dataset, tile_size=64, num_workers=2)
+    assert psutil.Process().children() == []
 
 
 def test_tiles_come_at_a_resolution_and_are_the_same_after_a_break(tmp_path: Path) -> None:
