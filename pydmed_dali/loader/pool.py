@@ -142,13 +142,14 @@ class WorkerPool:
     def go_on(
         self, plan: ReadPlan, arena: SharedArena, num_workers: int, jobs_per_worker: int
     ) -> None:
-        """Load by another plan into another arena, with the same loader: for that no process need
-        start anew. None has a job; where there are fewer than `num_workers`, the rest is started.
+        """Load by another plan into another arena, with the same loader: workers keep theirs as it
+        is. None has a job; where there are fewer than `num_workers`, the rest is started.
         """
         self._arena, self._jobs_per_worker = arena.descriptor, jobs_per_worker
         self._setup = replace(self._setup, plan=plan)
         self._job_deaths.clear()
         self.deaths.clear()
+        self._failed_starts = 0
         with _file_of(self._setup) as setup:
             for worker in self._workers.values():
                 worker.begin_anew(self._arena, setup)

@@ -45,6 +45,7 @@ class Survey:
         with ExitStack() as stack:
             shared = SharedArena(layout)
             stack.callback(shared.close)
+            shared.mark_filled(0)  # a few bytes, that no error's text is to speak of
             workers = min(num_workers, len(paths))
             self._pool: Pool
             if workers:
@@ -82,9 +83,9 @@ class Survey:
         return self._pool if isinstance(self._pool, WorkerPool) else None
 
     def keep_workers(self) -> None:
-        """Do not end the workers: whoever uses them does."""
+        """Do not end the workers, if there are any: whoever uses them does."""
         self._kept = True
 
     def _close_pool(self) -> None:
-        if not self._kept:
+        if self.workers is None or not self._kept:
             self._pool.close()

@@ -18,6 +18,7 @@ import threading
 import time
 from contextlib import suppress
 
+from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.filler import Filler
 from pydmed_dali.loader.messages import (
     Anew,
@@ -39,7 +40,8 @@ def main(arguments: list[str]) -> None:
     faulthandler.enable()
     setup = _read(setup_descriptor)
     _end_with(setup.parent)
-    filler = _filler(setup, arena_descriptor)
+    loader: BigChunkLoader = pickle.loads(setup.loader)
+    filler = Filler(setup.plan, loader, _arena(setup, arena_descriptor))
     with socket.socket(fileno=channel_descriptor) as channel, suppress(ConnectionError):
         send(channel, Hello())
         while True:
@@ -49,7 +51,8 @@ def main(arguments: list[str]) -> None:
             if isinstance(message, Anew):
                 arena_descriptor, setup_descriptor = descriptors
                 filler.close()
-                filler = _filler(_read(setup_descriptor), arena_descriptor)
+                setup = _read(setup_descriptor)
+                filler = Filler(setup.plan, loader, _arena(setup, arena_descriptor))
             else:
                 assert isinstance(message, Job)
                 _carry_out(message, filler, channel)
@@ -64,11 +67,11 @@ def _read(descriptor: int) -> Setup:
     return setup
 
 
-def _filler(setup: Setup, descriptor: int) -> Filler:
-    """What does the work in an arena, whose descriptor is closed."""
+def _arena(setup: Setup, descriptor: int) -> Arena:
+    """The arena, whose descriptor is closed: the mapping stays."""
     arena = Arena(setup.plan.layout, descriptor)
     os.close(descriptor)
-    return Filler(setup.plan, pickle.loads(setup.loader), arena)
+    return arena
 
 
 def _carry_out(job: Job, filler: Filler, channel: socket.socket) -> None:

@@ -12,7 +12,7 @@ from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.plan.placement import Positions
 
 _STEPS = 4  # rows of neighbours are "about the same" to a quarter of a cell
-_MOST_MET = 1 << 17  # cells that crops may meet one by one: some 7 ms, of the 50 of a chunk
+_MANY = 4096  # crops that are looked into one by one
 _NONE = -1
 _FAR = np.iinfo(np.int64).max
 
@@ -37,15 +37,14 @@ def touched_parts(
     Of each cell of a grid, the smallest rectangle is found that holds what crops take of it. Those
     of neighbours in a row are joined where they take about the same rows, and one below the other
     where both reach the border between them. Reading a part touches all of its cells, and of each
-    not many more rows than crops take. Of very many crops it is the one rectangle that holds all.
+    not many more rows than crops take.
 
     `crops` is (R, 2) int32 (y, x) in a chunk of `extent`, of which no crop leaves; the grid has
     cells of `cell`, and the chunk begins `offset` pixels inside of one. All in view pixels, and the
     regions in the chunk's own frame, none overlapping another.
     """
-    met_by_each = (crop.height // cell.height + 2) * (crop.width // cell.width + 2)
-    if len(crops) * met_by_each > _MOST_MET:
-        return [crops_box(crops, crop)]
+    if len(crops) > _MANY:
+        crops = representatives(crops, crop, extent, cell, offset)
     rows = _borders(extent.height, cell.height, offset.y)
     columns = _borders(extent.width, cell.width, offset.x)
     boxes = _boxes(crops, crop, rows, columns)
@@ -57,6 +56,28 @@ def touched_parts(
         right = max(row[end - 1] for row in rights[first:last])
         parts.append(Region(Point(left, top), Size(right - left, bottom - top)))
     return parts
+
+
+def representatives(
+    crops: Positions, crop: Size, extent: Size, cell: Size, offset: Point
+) -> Positions:
+    """Few crops that take of each cell the same smallest rectangle as all; as `touched_parts`.
+
+    Of the crops that begin in one cell and end in one, all meet the same cells, and what they take
+    of each follows from the lowest and the highest of their places, along each axis by itself.
+    """
+    row, down = _span(crops[:, 0].astype(np.int64) + offset.y, crop.height, cell.height)
+    column, along = _span(crops[:, 1].astype(np.int64) + offset.x, crop.width, cell.width)
+    rows = (extent.height + offset.y) // cell.height + 1
+    columns = (extent.width + offset.x) // cell.width + 1
+    group = ((row * 2 + down) * columns + column) * 2 + along
+    lowest = np.full((2, rows * columns * 4), _FAR, np.int64)
+    highest = np.full_like(lowest, _NONE)
+    for axis in (0, 1):
+        np.minimum.at(lowest[axis], group, crops[:, axis].astype(np.int64))
+        np.maximum.at(highest[axis], group, crops[:, axis].astype(np.int64))
+    some = highest[0] != _NONE
+    return np.concatenate((lowest[:, some], highest[:, some]), axis=1).T.astype(np.int32)
 
 
 def decoded_pixels(parts: Iterable[Region], cell: Size, offset: Point) -> int:
@@ -73,6 +94,14 @@ def crops_box(crops: Positions, crop: Size) -> Region:
     top, left = crops.min(axis=0).tolist()
     bottom, right = crops.max(axis=0).tolist()
     return Region(Point(left, top), Size(right - left + crop.width, bottom - top + crop.height))
+
+
+def _span(begin: Integers, side: int, cell: int) -> tuple[Integers, Integers]:
+    """Of crops along an axis, the cell they begin in, and 0 or 1: whether they reach as many cells
+    as one can, of this side.
+    """
+    first = begin // cell
+    return first, (begin + side - 1) // cell - first - (side - 1) // cell
 
 
 def _whole_cells(start: int, length: int, cell: int) -> int:

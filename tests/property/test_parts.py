@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydmed_dali.geometry import Point, Size
-from pydmed_dali.plan.parts import crops_box, decoded_pixels, touched_parts
+from pydmed_dali.plan.parts import crops_box, decoded_pixels, representatives, touched_parts
 
 sides = st.integers(1, 40)
 
@@ -87,8 +87,32 @@ def test_a_chunk_that_is_touched_everywhere_is_one_part() -> None:
     assert (part.location, part.size) == (Point(0, 0), Size(96, 96))
 
 
-def test_of_very_many_crops_the_rectangle_around_all_is_read() -> None:
-    """To look into a million crops would take longer than to read the chunk."""
-    crops = np.random.default_rng(0).integers((100, 200), (700, 900), (1 << 20, 2), np.int32)
-    (part,) = touched_parts(crops, Size(64, 32), Size(1024, 1024), Size(256, 256), Point(0, 0))
-    assert (part.location, part.size) == (Point(200, 100), Size(763, 631))
+@given(
+    crop=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    cell=st.tuples(sides, sides),
+    offset=st.tuples(sides, sides),
+    count=st.integers(1, 300),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_of_many_crops_those_that_stand_for_all_have_the_same_parts(
+    crop: tuple[int, int],
+    cell: tuple[int, int],
+    offset: tuple[int, int],
+    count: int,
+    seed: int,
+) -> None:
+    places = np.random.default_rng(seed).integers(0, (101 - crop[1], 121 - crop[0]), (count, 2))
+    crops = places.astype(np.int32)
+    shape = (Size(*crop), Size(120, 100), Size(*cell))
+    begin = Point(offset[0] % cell[0], offset[1] % cell[1])
+    few = representatives(crops, *shape, begin)
+    assert touched_parts(few, *shape, begin) == touched_parts(crops, *shape, begin)
+    assert {tuple(place) for place in few.min(0, keepdims=True)} == {tuple(crops.min(0))}
+
+
+def test_a_million_crops_in_two_corners_do_not_touch_the_others() -> None:
+    rng = np.random.default_rng(0)
+    crops = rng.integers(0, 200, (1 << 20, 2), np.int32)
+    crops[1::2] += 700
+    parts = touched_parts(crops, Size(64, 64), Size(1024, 1024), Size(256, 256), Point(0, 0))
+    assert decoded_pixels(parts, Size(256, 256), Point(0, 0)) == 8 * 256 * 256

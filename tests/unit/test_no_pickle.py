@@ -23,7 +23,7 @@ RUN_CODE = {
 OUR_OWN_PROCESSES = {
     "pydmed_dali/loader/messages.py:receive_all": "a socket that only our own processes hold",
     "pydmed_dali/loader/pool.py:pickle_loader": "the loader just pickled, as a trial",
-    "pydmed_dali/loader/worker.py:_filler": "the loader in that file, as the parent pickled it",
+    "pydmed_dali/loader/worker.py:main": "the loader in that file, as the parent pickled it",
     "pydmed_dali/loader/worker.py:_read": "the nameless file that the parent hands to a worker",
 }
 """Where pickles are loaded, and what they come from."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Sequence
@@ -114,9 +115,16 @@ def test_every_tile_comes_once_with_the_pixels_that_info_names(
 
 @dataclass
 class SignsIn(BigChunkLoader):
-    """Leaves the number of each process that opens slides in a folder."""
+    """Leaves the number of each process that opens slides in a folder, and of each that began."""
 
     folder: Path
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        (self.folder / f"{os.getpid()} began").touch(exist_ok=os.getpid() == state["parent"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "parent": os.getpid()}
 
     def open_slide(self, path: Path) -> Slide:
         (self.folder / str(os.getpid())).touch()
@@ -132,11 +140,30 @@ def test_the_processes_that_looked_at_the_slides_go_on_to_read_them(
     signs.mkdir()
     options: dict[str, Any] = {"tile_size": 64, "chunk_size": 128, "batch_size": 8}
     with TileSource(dataset, num_workers=2, loader=SignsIn(signs), **options) as source:
-        looked = set(os.listdir(signs))
+        looked = opened_by(signs)
         assert looked
         check(list(SmallChunkIterator(basic(source), NAMES)), dataset, sizes, 0, Size(64, 64))
         workers = {str(child.pid) for child in psutil.Process().children()}
-    assert looked <= workers and set(os.listdir(signs)) <= workers and len(workers) == 2
+    assert looked <= workers and opened_by(signs) <= workers and len(workers) == 2
+
+
+def opened_by(signs: Path) -> set[str]:
+    return {sign for sign in os.listdir(signs) if not sign.endswith("began")}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_closed_source_keeps_no_file_open(tmp_path: Path, workers: int) -> None:
+    dataset = make_slides(tmp_path, SIZES)
+
+    def use() -> int:
+        with TileSource(dataset, tile_size=64, batch_size=8, num_workers=workers) as source:
+            for _ in SmallChunkIterator(basic(source), NAMES):
+                break
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    before = use()
+    assert use() <= before
 
 
 def test_processes_that_end_before_they_read_are_replaced(tmp_path: Path) -> None:
