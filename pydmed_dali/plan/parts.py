@@ -66,16 +66,17 @@ def representatives(
     Of the crops that begin in one cell and end in one, all meet the same cells, and what they take
     of each follows from the lowest and the highest of their places, along each axis by itself.
     """
-    row, down = _span(crops[:, 0].astype(np.int64) + offset.y, crop.height, cell.height)
-    column, along = _span(crops[:, 1].astype(np.int64) + offset.x, crop.width, cell.width)
+    places = crops.T.astype(np.int64)
+    row, down = _span(places[0] + offset.y, crop.height, cell.height)
+    column, along = _span(places[1] + offset.x, crop.width, cell.width)
     rows = (extent.height + offset.y) // cell.height + 1
     columns = (extent.width + offset.x) // cell.width + 1
     group = ((row * 2 + down) * columns + column) * 2 + along
     lowest = np.full((2, rows * columns * 4), _FAR, np.int64)
     highest = np.full_like(lowest, _NONE)
     for axis in (0, 1):
-        np.minimum.at(lowest[axis], group, crops[:, axis].astype(np.int64))
-        np.maximum.at(highest[axis], group, crops[:, axis].astype(np.int64))
+        np.minimum.at(lowest[axis], group, places[axis])
+        np.maximum.at(highest[axis], group, places[axis])
     some = highest[0] != _NONE
     return np.concatenate((lowest[:, some], highest[:, some]), axis=1).T.astype(np.int32)
 
