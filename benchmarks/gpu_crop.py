@@ -24,7 +24,7 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from benchmarks.card import print_head, print_header, print_row
 from benchmarks.flat_slides import FlatLoader, flat_dataset
-from benchmarks.gather import copy_bandwidth, gather_rate
+from benchmarks.gather import copy_bandwidth, gather_rate, upload_bandwidth
 from pydmed_dali import BigChunkSource, Dataset, Size
 from pydmed_dali.measure.openslide_crops import openslide_loader
 from pydmed_dali.measure.stopwatch import time_batches
@@ -34,6 +34,7 @@ from pydmed_dali.slide.tissue_slides import TISSUES, write_tissue_slide
 NAMES = ["image", "label", "info"]
 SELDOM = 2**17  # crops of a chunk, so that loading is not what is measured
 GIB = 2**30
+WITHIN, ACROSS = "read and written within the memory", "brought to the card"
 
 
 def crops(source: BigChunkSource) -> Iterator[int]:
@@ -63,9 +64,8 @@ def settings(wishes: Any) -> list[tuple[int, int]]:
 
 def print_residencies(wishes: Any) -> None:
     """Also tells whether a batch costs more with a larger ring, as a hidden copy would."""
+    bandwidths = print_bandwidths(wishes)
     residencies = ["host"] if wishes.device == "cpu" else ["device", "mapped", "host"]
-    bandwidth = copy_bandwidth(wishes.device, wishes.copy_bytes, wishes.seconds)
-    print(f"a copy within the memory reads and writes {bandwidth / 1e9:,.1f} GB/s\n")
     print_header(
         "residency", "batch", "resident", "ring GiB", "crops/s", "ms a batch", "share of the copy"
     )
@@ -77,9 +77,33 @@ def print_residencies(wishes: Any) -> None:
             except Exception as error:  # the others are worth having
                 print_row(*cells, "-", f"{type(error).__name__}: {error}"[:200], "-", "-")
                 continue
-            share = rate * 2 * 3 * wishes.crop**2 / bandwidth
+            crossing = wishes.device == "gpu" and residency != "device"
+            share = share_of(bandwidths, rate, wishes.crop, crossing)
             ms = 1000 * batch / rate
-            print_row(*cells, f"{ring / GIB:.2f}", f"{rate:,.0f}", f"{ms:.2f}", f"{share:.1%}")
+            print_row(*cells, f"{ring / GIB:.2f}", f"{rate:,.0f}", f"{ms:.2f}", share)
+
+
+def print_bandwidths(wishes: Any) -> dict[str, float]:
+    """Bytes a second of plain copies, by kind; without those that fail."""
+    found: dict[str, float] = {}
+    for kind in (WITHIN, ACROSS) if wishes.device == "gpu" else (WITHIN,):
+        try:
+            if kind == WITHIN:
+                found[kind] = copy_bandwidth(wishes.device, wishes.copy_bytes, wishes.seconds)
+            else:
+                found[kind] = upload_bandwidth(wishes.copy_bytes, wishes.seconds)
+            print(f"{kind} by a plain copy: {found[kind] / 1e9:,.1f} GB/s")
+        except Exception as error:  # crops are worth measuring all the same
+            print(f"{kind} by a plain copy: {type(error).__name__}: {error}")
+    print(flush=True)
+    return found
+
+
+def share_of(bandwidths: dict[str, float], rate: float, side: int, crossing: bool) -> str:
+    """Of the copy that moves a crop's bytes: to the card once, or within memory twice."""
+    kind = ACROSS if crossing else WITHIN
+    moved = rate * 3 * side**2 * (1 if crossing else 2)
+    return f"{moved / bandwidths[kind]:.1%}" if kind in bandwidths else "-"
 
 
 def residency_rate(wishes: Any, residency: str, batch: int, resident: int) -> tuple[float, int]:
@@ -94,8 +118,7 @@ def residency_rate(wishes: Any, residency: str, batch: int, resident: int) -> tu
 
 
 def print_limits(wishes: Any) -> None:
-    bandwidth = copy_bandwidth(wishes.device, wishes.copy_bytes, wishes.seconds)
-    print(f"a copy within the memory reads and writes {bandwidth / 1e9:,.1f} GB/s\n")
+    bandwidths = print_bandwidths(wishes)
     print_header("bare gather: batch", "resident", "crops/s", "share of the copy")
     side, chunk = wishes.crop, Size.of(wishes.chunk, "chunk")
     for batch, resident in settings(wishes):
@@ -106,7 +129,8 @@ def print_limits(wishes: Any) -> None:
         except Exception as error:
             print_row(batch, resident, f"not measured: {type(error).__name__}: {error}"[:200], "-")
             continue
-        print_row(batch, resident, f"{rate:,.0f}", f"{rate * 6 * side**2 / bandwidth:.1%}")
+        share = share_of(bandwidths, rate, side, crossing=False)
+        print_row(batch, resident, f"{rate:,.0f}", share)
 
 
 def print_loaders(wishes: Any, folder: Path) -> None:

@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.gpu_train
 
 The same loop trains once on one batch that stays on the card, then on batches of a source in each
-residency: cropped, turned, coloured and normalised by DALI, float16 NHWC, viewed as channels_last.
+residency, through `classification`: float16, NHWC, viewed as channels_last.
 `idle` is the part of the time in which the card had ended a step and had no next batch, from events
 on its own clock. About two minutes; `--device cpu` with small sizes runs without a GPU.
 """
@@ -20,40 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nvidia.dali import fn, types
-from nvidia.dali.data_node import DataNode
+from nvidia.dali import types
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from benchmarks.card import print_head, print_header, print_row
 from benchmarks.gpu_crop import make_slides
 from benchmarks.resnet import ResNet50
-from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator, pipeline_def
-from pydmed_dali.pipelines.augment import turn
-from pydmed_dali.pipelines.classification import MEAN, STD
+from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator
+from pydmed_dali.pipelines.classification import classification
 
 Batch = tuple[Tensor, Tensor]
-
-
-@pipeline_def(enable_conditionals=True)
-def augmented(source: BigChunkSource) -> tuple[DataNode, DataNode, DataNode]:
-    """As `classification`, but float16 and HWC."""
-    crops = source.small_chunks()
-    image = fn.color_twist(
-        turn(crops.image),
-        brightness=fn.random.uniform(range=(0.9, 1.1)),
-        contrast=fn.random.uniform(range=(0.9, 1.1)),
-        hue=fn.random.uniform(range=(-8.0, 8.0)),
-        saturation=fn.random.uniform(range=(0.85, 1.15)),
-    )
-    image = fn.crop_mirror_normalize(
-        image,
-        dtype=types.FLOAT16,
-        output_layout="HWC",
-        mean=[255 * value for value in MEAN],
-        std=[255 * value for value in STD],
-    )
-    return image, crops.label, crops.info
 
 
 class Clock:
@@ -123,7 +100,8 @@ def as_trained(batch: dict[str, Tensor]) -> Batch:
 
 
 def batches_of(source: BigChunkSource) -> Iterator[Batch]:
-    loader = SmallChunkIterator(augmented(source), ["image", "label", "info"])
+    pipeline = classification(source, dtype=types.FLOAT16, layout="HWC")
+    loader = SmallChunkIterator(pipeline, ["image", "label", "info"])
     while True:
         yield from map(as_trained, loader)
 

@@ -2,14 +2,16 @@
 
     .venv/bin/python -m benchmarks.inference [--model empty] [--rounds 3]
     .venv/bin/python -m benchmarks.inference --model resnet18 --count 1 --side 8192
+    .venv/bin/python -m benchmarks.inference --stride 112       # each tile half over the next
 
-Each peer runs the same model over the same grid of tiles (224x224, without overlap, in batches of
-256) of the same slides, with the same number of reading processes on the same cores, and keeps what
-the model says. Every round starts every peer once, in a process of its own, so that they take
-turns; the table gives medians over the rounds. A run is timed from the making of the loader to the
-last tile, imports left out. The model `empty` takes one pixel of each tile: what is left is the
-reading. MONAI leaves out tiles that reach beyond the slide's edge. TIAToolbox 2.1.3 cannot be
-installed beside the torch of constraints.txt: it is run where this is run by another Python.
+Each peer runs the same model over the same grid of tiles (224x224, without overlap unless --stride
+says otherwise, in batches of 256) of the same slides, with the same number of reading processes on
+the same cores, and keeps what the model says. Every round starts every peer once, in a process of
+its own, so that they take turns; the table gives medians over the rounds. A run is timed from the
+making of the loader to the last tile, imports left out. The model `empty` takes one pixel of each
+tile: what is left is the reading. MONAI leaves out tiles that reach beyond the slide's edge.
+TIAToolbox 2.1.3 cannot be installed beside the torch of constraints.txt: it is run where this is
+run by another Python.
 """
 
 from __future__ import annotations
@@ -67,8 +69,9 @@ class Run:
 class Ours:
     """`TileSource` in a `SmallChunkIterator`."""
 
-    def __init__(self, workload: Workload) -> None:
-        self._workload, self._dataset = workload, Dataset.from_folder(workload.slides)
+    def __init__(self, workload: Workload, stride: int) -> None:
+        self._workload, self._stride = workload, stride
+        self._dataset = Dataset.from_folder(workload.slides)
         self.amplification: float | None = None
 
     def batches(self) -> Tiles:
@@ -77,6 +80,7 @@ class Ours:
         with TileSource(
             self._dataset,
             tile_size=workload.crop,
+            stride=self._stride,
             batch_size=workload.batch,
             chunk_size=workload.chunk,
             num_workers=workload.workers,
@@ -91,9 +95,9 @@ class Ours:
 class OneRead:
     """One read per tile in a torch DataLoader; the class has the reader."""
 
-    def __init__(self, workload: Workload) -> None:
+    def __init__(self, workload: Workload, stride: int) -> None:
         self._workload, self._slides = workload, slide_files(workload)
-        grids = [_grid(n, slide, workload.crop) for n, slide in enumerate(self._slides)]
+        grids = [_grid(n, slide, workload.crop, stride) for n, slide in enumerate(self._slides)]
         self._places = np.concatenate(grids)
         self._data = Subset(
             self._reader()(self._slides, self._places, workload.crop), range(len(self._places))
@@ -137,10 +141,10 @@ class Monai:
 
     amplification = None
 
-    def __init__(self, workload: Workload) -> None:
+    def __init__(self, workload: Workload, stride: int) -> None:
         from cucim import CuImage  # noqa: F401  MONAI asks for it only when a tile is read
 
-        self._workload = workload
+        self._workload, self._overlap = workload, 1 - stride / workload.crop
         self._samples = [{"image": str(slide.path)} for slide in slide_files(workload)]
 
     def batches(self) -> Tiles:
@@ -152,7 +156,7 @@ class Monai:
             self._samples,
             patch_size=workload.crop,
             patch_level=0,
-            overlap=0.0,
+            overlap=self._overlap,
             reader="cuCIM",
             channel_dim=-1,
         )
@@ -171,15 +175,15 @@ class TIAToolbox:
 
     amplification = None
 
-    def __init__(self, workload: Workload) -> None:
+    def __init__(self, workload: Workload, stride: int) -> None:
         from tiatoolbox.models.dataset.dataset_abc import WSIPatchDataset
 
-        self._workload, side = workload, (workload.crop, workload.crop)
+        self._workload = workload
         self._slides = [
             WSIPatchDataset(
                 slide.path,
-                patch_input_shape=side,
-                stride_shape=side,
+                patch_input_shape=(workload.crop, workload.crop),
+                stride_shape=(stride, stride),
                 resolution=0,
                 units="level",
                 auto_get_mask=False,
@@ -206,9 +210,9 @@ PEERS: dict[str, tuple[str, Any]] = {
 }
 
 
-def measure(peer: str, model: Model, workload: Workload) -> Run:
+def measure(peer: str, model: Model, workload: Workload, stride: int) -> Run:
     """One pass in this process."""
-    loader = PEERS[peer][1](workload)
+    loader = PEERS[peer][1](workload, stride)
     kept, first = [], 0.0
     used, begun = cpu_seconds(), time.perf_counter()
     with torch.inference_mode():
@@ -281,17 +285,18 @@ def ratios(runs: dict[str, list[Run] | str], with_target: bool) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the peers in turns and print the table; or, with --peer, one of them here."""
     chosen = _parser().parse_args(arguments)
+    chosen.stride = chosen.stride or chosen.crop
     if chosen.peer:
         workload = Workload.from_arguments(chosen)
         workload.limit_cores()
         model = empty if chosen.model == "empty" else resnet18()
-        print(json.dumps(asdict(measure(chosen.peer, model, workload))))
+        print(json.dumps(asdict(measure(chosen.peer, model, workload, chosen.stride))))
         return
     with slides_in(chosen.slides, chosen.count, chosen.side) as slides:
         chosen.slides = slides
         runs = _play(chosen)
     print("\n".join([*headline("benchmarks.inference", chosen.cores), "", *table(runs)]))
-    print("\n".join(ratios(runs, chosen.model == "empty")))
+    print("\n".join(ratios(runs, chosen.model == "empty" and chosen.stride == chosen.crop)))
 
 
 def _play(chosen: argparse.Namespace) -> dict[str, list[Run] | str]:
@@ -303,7 +308,8 @@ def _play(chosen: argparse.Namespace) -> dict[str, list[Run] | str]:
             if isinstance(found, str):
                 continue
             print(f"round {number + 1} of {chosen.rounds}: {peer}", file=sys.stderr, flush=True)
-            options = ["--peer", peer, "--model", chosen.model, *workload.arguments()]
+            options = ["--peer", peer, "--model", chosen.model, "--stride", str(chosen.stride)]
+            options += workload.arguments()
             with tempfile.TemporaryDirectory(prefix="pydmed-dali-cache-") as cache:
                 outcome = in_own_process("benchmarks.inference", options, Path(cache), _PATIENCE)
             if isinstance(outcome, str):
@@ -316,9 +322,11 @@ def _play(chosen: argparse.Namespace) -> dict[str, list[Run] | str]:
 _PATIENCE = 900.0  # seconds, after which a peer is taken to hang
 
 
-def _grid(number: int, slide: SlideFile, tile: int) -> np.ndarray:
+def _grid(number: int, slide: SlideFile, tile: int, stride: int) -> np.ndarray:
     """(n, 3): the slide's number, x and y of as few tiles as cover it."""
-    y, x = np.mgrid[0 : slide.size.height : tile, 0 : slide.size.width : tile]
+    beyond = tile - stride  # of the slide's end: a tile that starts there shows nothing new
+    width, height = (max(1, side - beyond) for side in (slide.size.width, slide.size.height))
+    y, x = np.mgrid[0:height:stride, 0:width:stride]
     return np.column_stack([np.full(x.size, number), x.ravel(), y.ravel()])
 
 
@@ -334,6 +342,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--slides", type=Path, help="a folder of slides instead of new mosaics")
     parser.add_argument("--count", type=int, default=4, help="slides to write (4)")
     parser.add_argument("--side", type=int, default=20480, help="their side in pixels (20480)")
+    parser.add_argument("--stride", type=int, help="from one tile to the next, pixels (a tile)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of everybody (3)")
     parser.add_argument("--model", choices=("empty", "resnet18"), default="empty")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))

@@ -16,6 +16,7 @@ from typing import Any
 
 import timm
 import torch
+from nvidia.dali import types
 from torch import nn
 
 from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator
@@ -58,10 +59,18 @@ def train(
     with BigChunkSource(
         dataset, device="gpu" if device.type == "cuda" else "cpu", **chosen
     ) as source:
-        pipeline = classification(source, mean=config["mean"], std=config["std"], stain=0.15)
+        precision = types.FLOAT16 if bfloat16 else types.FLOAT
+        pipeline = classification(
+            source,
+            mean=config["mean"],
+            std=config["std"],
+            stain=0.15,
+            dtype=precision,
+            layout="HWC",
+        )
         loader = SmallChunkIterator(pipeline, OUTPUTS)
         for _, batch in zip(range(steps), endless(loader), strict=False):
-            image = batch["image"].contiguous(memory_format=torch.channels_last)
+            image = batch["image"].permute(0, 3, 1, 2)  # a view: channels last
             optimizer.zero_grad()
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 loss = nn.functional.cross_entropy(network(image), batch["label"].flatten())

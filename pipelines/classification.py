@@ -21,8 +21,12 @@ def classification(
     mean: tuple[float, float, float] = MEAN,
     std: tuple[float, float, float] = STD,
     stain: float = 0.0,
+    dtype: types.DALIDataType = types.FLOAT,
+    layout: str = "CHW",
 ) -> tuple[DataNode, DataNode, DataNode]:
     """Give out image (N, 3, height, width) float32 normalised, label (N,) and info (N, columns).
+
+    `dtype` and `layout` are the image's, as `normalised` has them.
 
     With `augment`: one of the eight flips and quarter turns, each as likely, then other amounts of
     stain by up to the part `stain` (0.15 is usual, 0 leaves them; see `stain_jitter`), then
@@ -35,17 +39,25 @@ def classification(
         image = turn(image)
         image = stain_jitter(image, stain)
         image = colour_jitter(image)
-    return normalised(image, mean, std), crops.label, crops.info
+    return normalised(image, mean, std, dtype, layout), crops.label, crops.info
 
 
 def normalised(
-    image: DataNode, mean: tuple[float, float, float] = MEAN, std: tuple[float, float, float] = STD
+    image: DataNode,
+    mean: tuple[float, float, float] = MEAN,
+    std: tuple[float, float, float] = STD,
+    dtype: types.DALIDataType = types.FLOAT,
+    layout: str = "CHW",
 ) -> DataNode:
-    """(3, height, width) float32 of an image: less the `mean`, by `std`, both of 0..1."""
+    """(3, height, width) float32 of an image: less the `mean`, by `std`, both of 0..1.
+
+    With `dtype=types.FLOAT16` in half precision. With `layout="HWC"` as (height, width, 3): in
+    torch `batch["image"].permute(0, 3, 1, 2)`, a view, is (N, 3, height, width) in channels_last.
+    """
     return fn.crop_mirror_normalize(
         image,
-        dtype=types.FLOAT,
-        output_layout="CHW",
+        dtype=dtype,
+        output_layout=layout,
         mean=[255 * value for value in mean],
         std=[255 * value for value in std],
     )

@@ -31,6 +31,8 @@ def multi_scale(
     scales: Sequence[int] = SCALES,
     augment: bool = True,
     stain: float = 0.0,
+    dtype: types.DALIDataType = types.FLOAT,
+    layout: str = "CHW",
 ) -> tuple[DataNode, ...]:
     """Give out one view (N, 3, size, size) float32 for each scale, then label and info.
 
@@ -38,7 +40,7 @@ def multi_scale(
     at 1/s of its resolution; all have the crop's centre. So the source's `crop_size` is `size`
     times the largest scale: 896 for 224 and (1, 2, 4), and `min_tissue` speaks of the largest view.
     A pixel of it is the mean of s x s pixels, as in a slide's own coarser levels. Normalised as for
-    `classification`.
+    `classification`, of its `dtype` and `layout`.
 
     With `augment` all views of a crop are turned, restained and coloured alike.
 
@@ -53,7 +55,8 @@ def multi_scale(
         # One image of all views, so that what is drawn for it is drawn for all of them.
         together = colour_jitter(stain_jitter(fn.cat(*views, axis=0), stain))
         views = [together[n * size : (n + 1) * size] for n in range(len(scales))]
-    return (*(normalised(view) for view in views), crops.label, crops.info)
+    ready = (normalised(view, dtype=dtype, layout=layout) for view in views)
+    return (*ready, crops.label, crops.info)
 
 
 def reduced(image: DataNode, size: int, scale: int, largest: int) -> DataNode:

@@ -5,6 +5,7 @@ M. Ilse, J. M. Tomczak and M. Welling, "Attention-based deep multiple instance l
 
 from __future__ import annotations
 
+from nvidia.dali import types
 from nvidia.dali.data_node import DataNode
 
 from pydmed_dali import BigChunkSource, pipeline_def
@@ -15,7 +16,11 @@ from pydmed_dali.pipelines.classification import normalised
 
 @pipeline_def(enable_conditionals=True)
 def multiple_instance(
-    source: BigChunkSource, augment: bool = True, stain: float = 0.0
+    source: BigChunkSource,
+    augment: bool = True,
+    stain: float = 0.0,
+    dtype: types.DALIDataType = types.FLOAT,
+    layout: str = "CHW",
 ) -> tuple[DataNode, DataNode, DataNode]:
     """Give out what `classification` does, bag after bag: a bag is the crops of one BigChunk.
 
@@ -37,4 +42,4 @@ def multiple_instance(
     image = crops.image
     if augment:
         image = colour_jitter(stain_jitter(turn(image), stain))
-    return normalised(image), crops.label, crops.info
+    return normalised(image, dtype=dtype, layout=layout), crops.label, crops.info

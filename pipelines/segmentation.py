@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nvidia.dali import fn
+from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
 from pydmed_dali import BigChunkSource, pipeline_def
@@ -23,12 +23,14 @@ def segmentation(
     mean: tuple[float, float, float] = MEAN,
     std: tuple[float, float, float] = STD,
     stain: float = 0.0,
+    dtype: types.DALIDataType = types.FLOAT,
+    layout: str = "CHW",
 ) -> tuple[DataNode, DataNode, DataNode, DataNode]:
     """Give out image (N, 3, height, width) float32, mask (N, height, width) uint8, label and info.
 
-    The image is normalised as by `classification`. The mask has the class of each pixel: 0 for
-    none, 1 for the first of the source's `classes`, and so on; `mask.long()` is what torch's
-    cross entropy takes. The source has `annotations`.
+    The image is normalised as by `classification`, of its `dtype` and `layout`. The mask has the
+    class of each pixel: 0 for none, 1 for the first of the source's `classes`, and so on;
+    `mask.long()` is what torch's cross entropy takes. The source has `annotations`.
 
     With `augment`, image and mask are flipped and turned together, then the image alone is
     restained (by `stain`) and coloured. With `size` they are also turned to any angle and zoomed,
@@ -43,4 +45,5 @@ def segmentation(
         if size is not None:
             image, mask = rotate_together(image, mask, source.options.crop.width, size)
         image = colour_jitter(stain_jitter(image, stain))
-    return normalised(image, mean, std), fn.squeeze(mask, axes=[2]), crops.label, crops.info
+    image = normalised(image, mean, std, dtype, layout)
+    return image, fn.squeeze(mask, axes=[2]), crops.label, crops.info

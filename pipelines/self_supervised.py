@@ -30,13 +30,19 @@ OUTPUTS = (
 
 
 @pipeline_def(enable_conditionals=True)
-def self_supervised(source: BigChunkSource, stain: float = 0.15) -> tuple[DataNode, ...]:
+def self_supervised(
+    source: BigChunkSource,
+    stain: float = 0.15,
+    dtype: types.DALIDataType = types.FLOAT,
+    layout: str = "CHW",
+) -> tuple[DataNode, ...]:
     """Give out two global views (N, 3, 224, 224), eight local ones (N, 3, 96, 96), label and info.
 
-    Views are float32, normalised as for `classification`, and each is a tensor of its own, in the
-    order of `OUTPUTS`. All ten are cut from the one crop that `info` names, so the source's
-    `crop_size` is larger than a view: with 384, a global view shows 217 to 384 pixels of the slide
-    on 224, a local one 86 to 217 on 96. A view's resolution is therefore not the source's.
+    Views are float32, normalised as for `classification`, of its `dtype` and `layout`, and each is
+    a tensor of its own, in the order of `OUTPUTS`. All ten are cut from the one crop that `info`
+    names, so the source's `crop_size` is larger than a view: with 384, a global view shows 217 to
+    384 pixels of the slide on 224, a local one 86 to 217 on 96. A view's resolution is therefore
+    not the source's.
 
     Each view is cut, turned, restained, coloured and blurred by itself. Blur is for all of the
     first global view, a tenth of the second and half of the local ones, as in DINO; instead of its
@@ -51,13 +57,14 @@ def self_supervised(source: BigChunkSource, stain: float = 0.15) -> tuple[DataNo
     local_views = [
         view(crops.image, LOCAL_SIZE, LOCAL_AREA, stain, 0.5) for _ in range(LOCAL_VIEWS)
     ]
-    return (*global_views, *local_views, crops.label, crops.info)
+    views = (normalised(view, dtype=dtype, layout=layout) for view in (*global_views, *local_views))
+    return (*views, crops.label, crops.info)
 
 
 def view(
     image: DataNode, size: int, area: tuple[float, float], stain: float, blurred: float
 ) -> DataNode:
-    """A random part of the crop, (3, size, size) float32; `blurred` is the chance of blur."""
+    """A random part of the crop, (size, size, 3) uint8; `blurred` is the chance of blur."""
     image = fn.random_resized_crop(
         image, size=[size, size], random_area=list(area), random_aspect_ratio=list(RATIO)
     )
@@ -66,4 +73,4 @@ def view(
         image = colour_jitter(image, (0.7, 1.3), (0.7, 1.3), (0.8, 1.2), (-10.0, 10.0))
     if fn.random.coin_flip(probability=blurred, dtype=types.BOOL):
         image = blur(image, (0.1, 2.0))
-    return normalised(image)
+    return image

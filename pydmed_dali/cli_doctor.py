@@ -163,20 +163,26 @@ def _gpu(gpus: int) -> Iterator[Check]:
         yield _no_gpu()
         return
     yield Check("GPU", "ok", f"DALI finds {gpus}")
-    import torch
-
-    if torch.cuda.is_available():
-        yield Check("GPU for torch", "ok", torch.cuda.get_device_name(0))
-    else:
-        yield Check(
-            "GPU for torch",
-            "failed",
-            f"torch {torch.__version__} cannot use the GPU that DALI finds",
-            "install a CUDA build of torch (https://pytorch.org/get-started), or give every source "
-            "device='cpu'",
-        )
+    yield _gpu_for_torch()
     with suppress(ImportError):
         yield _gpu_for_cupy()
+
+
+def _gpu_for_torch() -> Check:
+    """Whether torch sees a GPU, and computes on it: a build may lack the code for this card."""
+    import torch
+
+    name, remedy = "GPU for torch", "give every source device='cpu', or install a CUDA build of "
+    remedy += "torch that is made for this card and driver (https://pytorch.org/get-started)"
+    if not torch.cuda.is_available():
+        found = f"torch {torch.__version__} cannot use the GPU that DALI finds"
+        return Check(name, "failed", found, remedy)
+    try:
+        torch.ones(2, device="cuda").sum().item()
+    except Exception as error:
+        found = f"torch {torch.__version__} computes nothing on {torch.cuda.get_device_name(0)}"
+        return Check(name, "failed", f"{found}: {error}"[:300], remedy)
+    return Check(name, "ok", torch.cuda.get_device_name(0))
 
 
 def _gpu_for_cupy() -> Check:

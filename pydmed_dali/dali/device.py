@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from typing import Literal
 
@@ -10,13 +11,19 @@ from nvidia.dali import backend_impl
 from pydmed_dali.errors import OptionError
 from pydmed_dali.loader.cores import core_count as core_count
 
+logger = logging.getLogger("pydmed_dali.dali")
+
 Device = Literal["cpu", "gpu"]
 
 
 @cache
 def gpu_count() -> int:
-    """GPUs that DALI can use here; 0 where there is no driver."""
-    return int(backend_impl.GetCUDADeviceCount())
+    """GPUs that DALI can use here; 0 where there is no driver, or it shows none."""
+    try:
+        return int(backend_impl.GetCUDADeviceCount())
+    except RuntimeError:  # of a driver whose GPUs are all hidden (CUDA_VISIBLE_DEVICES), or broken
+        logger.info("DALI counts no CUDA GPUs", exc_info=True)
+        return 0
 
 
 def choose_device(device: str) -> Device:

@@ -20,6 +20,7 @@ GPU_PLACES = [
     pytest.param(MAPPED, marks=pytest.mark.gpu, id="mapped"),
 ]
 PLACES = [pytest.param(CPU, id="cpu"), *GPU_PLACES]
+DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("gpu", marks=pytest.mark.gpu, id="gpu")]
 
 
 def on_cpu(batch: Batch) -> Batch:

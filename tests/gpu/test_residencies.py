@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nvidia.dali import fn, types
-from nvidia.dali.data_node import DataNode
+from nvidia.dali import types
 
-from pydmed_dali import BigChunkSource, Dataset, Size, SmallChunkIterator, pipeline_def
+from pydmed_dali import BigChunkSource, Dataset, Size, SmallChunkIterator
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.pipelines.classification import STD, classification
 from tests.gpu.places import CPU, DEVICE, GPU_PLACES, PLACES, assert_place, on_cpu
@@ -89,15 +88,6 @@ def test_augmentation_differs_from_the_cpus_by_two_grey_levels_at_most(
     torch.testing.assert_close(one, other, rtol=0, atol=2.01 / 255 / min(STD))
 
 
-@pipeline_def
-def half(source: BigChunkSource, layout: str) -> tuple[DataNode, DataNode, DataNode]:
-    crops = source.small_chunks()
-    image = fn.crop_mirror_normalize(
-        crops.image, dtype=types.FLOAT16, output_layout=layout, std=[255.0]
-    )
-    return image, crops.label, crops.info
-
-
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("layout", ["CHW", "HWC"])
 def test_half_precision_straight_into_torch(
@@ -108,7 +98,10 @@ def test_half_precision_straight_into_torch(
         (batch,) = take(source, 1)
         plain = batch["image"].cpu().permute(0, 3, 1, 2)
     with BigChunkSource(coordinates, **OPTIONS, **place) as source:
-        batch = next(iter(SmallChunkIterator(half(source, layout), NAMES)))
+        pipeline = classification(
+            source, augment=False, mean=(0, 0, 0), std=(1, 1, 1), dtype=types.FLOAT16, layout=layout
+        )
+        batch = next(iter(SmallChunkIterator(pipeline, NAMES)))
         image = batch["image"] if layout == "CHW" else batch["image"].permute(0, 3, 1, 2)
     memory = torch.contiguous_format if layout == "CHW" else torch.channels_last
     assert image.dtype == torch.float16 and image.is_contiguous(memory_format=memory)

@@ -95,7 +95,19 @@ def test_inference_runs_every_tile_of_every_peer(slides: Path) -> None:
     """Two slides of 2048x2048 have 100 tiles of 224 each."""
     options = ["--slides", str(slides), "--rounds", "1", *SMALL]
     out = run("inference", *options, "--peers", "openslide", "tiatoolbox", "ours")
-    counts = re.findall(r"^\| [^|]+ \| (\d+) \| [\d,]+ \|", out, re.MULTILINE)
     has = find_spec("tiatoolbox") is not None
-    assert counts == ["200"] * (3 if has else 2), out
+    assert counts_of_tiles(out) == ["200"] * (3 if has else 2), out
     assert ("| TIAToolbox, its engine's dataset | not run: failed: ModuleNotFound" in out) != has
+
+
+def test_inference_with_overlap(slides: Path) -> None:
+    """18 tiles of 224, 112 pixels apart, cover 2048 pixels."""
+    options = ["--slides", str(slides), "--rounds", "1", *SMALL, "--stride", "112"]
+    out = run("inference", *options, "--peers", "openslide", "ours")
+    assert counts_of_tiles(out) == [str(2 * 18 * 18)] * 2, out
+    assert "target 10x" not in out  # that is for tiles without overlap
+
+
+def counts_of_tiles(out: str) -> list[str]:
+    """The second column of the table."""
+    return re.findall(r"^\| [^|]+ \| (\d+) \| [\d,]+ \|", out, re.MULTILINE)

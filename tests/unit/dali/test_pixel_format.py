@@ -106,7 +106,9 @@ def check(dataset: Dataset, pixel: PixelFormat, batches: int = 6, **options: Any
         iterator = DALIGenericIterator([cropped(source)], ["image", "label", "info"], size=-1)
         for (batch,), _ in zip(iterator, range(batches), strict=False):
             image: torch.Tensor = batch["image"]
-            for crop, found in zip(source.describe(batch["info"]), image.numpy(), strict=True):
+            for crop, found in zip(
+                source.describe(batch["info"]), image.cpu().numpy(), strict=True
+            ):
                 expected = values_at(crop.location, Size(CROP, CROP), pixel)
                 np.testing.assert_array_equal(found, expected)
                 assert pixel.dtype in (found.dtype.name, "uint16")

@@ -77,7 +77,7 @@ def take(dataset: Dataset, batches: int, loader: NiftiLoader, **options: Any) ->
     with BigChunkSource(dataset, loader=loader, **{**OPTIONS, **options}) as source:
         found = []
         for batch in SmallChunkIterator(basic(source), NAMES, batches_per_epoch=batches):
-            found.append({name: tensor.numpy().copy() for name, tensor in batch.items()})
+            found.append({name: tensor.cpu().numpy().copy() for name, tensor in batch.items()})
     return {name: np.concatenate([each[name] for each in found]) for name in NAMES}
 
 
