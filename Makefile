@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PEERS_STAMP := .venv/.installed-bench
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench notebooks clean
 
 demo: $(STAMP)
 	@$(BIN)/pydmed-dali demo
@@ -21,6 +21,10 @@ lint: $(STAMP)
 
 bench: $(PEERS_STAMP)
 	@$(BIN)/python -m benchmarks.suite $(ARGS)
+
+# Runs the notebooks from clean and keeps what they show.
+notebooks: $(STAMP)
+	@$(BIN)/python -m notebooks.execute $(ARGS)
 
 # Leaves .venv: remove it by hand to start from nothing.
 clean:
