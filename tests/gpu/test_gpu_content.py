@@ -1,4 +1,7 @@
-"""Other contents than 8-bit RGB crops of training: right and alike wherever the ring lies."""
+"""Other contents than 8-bit RGB crops of training: right and alike wherever the ring lies.
+
+On the CPU the same checks are made by `tests/unit/dali`.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ from pydmed_dali import (
 )
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
-from tests.gpu.places import DEVICES, PLACES, on_cpu
+from tests.gpu.places import GPU_PLACES, PLACES, on_cpu
 from tests.support import NAMES, Batch, assert_coordinates
 from tests.unit.dali import test_pixel_format as formats
 from tests.unit.dali import test_tile_source as tiles
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", GPU_PLACES)
 @pytest.mark.parametrize("pixel", formats.FORMATS, ids=str)
 def test_every_value_of_every_type_is_the_one_that_info_names(
     tmp_path: Path, pixel: PixelFormat, place: dict[str, Any]
@@ -36,7 +39,7 @@ def test_every_value_of_every_type_is_the_one_that_info_names(
     formats.check(Dataset.from_folder(tmp_path), pixel, num_workers=1, **place)
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", GPU_PLACES)
 @pytest.mark.parametrize("resident", [3, 40])  # of 40, several slots form one image
 def test_every_voxel_of_a_volume_is_the_one_that_info_names(
     tmp_path: Path, resident: int, place: dict[str, Any]
@@ -55,21 +58,19 @@ def test_every_voxel_of_a_volume_is_the_one_that_info_names(
     )
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_every_tile_comes_once(tmp_path: Path, device: str) -> None:
+@pytest.mark.gpu
+def test_every_tile_comes_once(tmp_path: Path) -> None:
     sizes, tile = (*tiles.SIZES, tiles.TINY), Size(64, 64)
     dataset = tiles.make_slides(tmp_path, sizes)
     with TileSource(
-        dataset, tile_size=tile, chunk_size=256, batch_size=10, num_workers=1, device=device
+        dataset, tile_size=tile, chunk_size=256, batch_size=10, num_workers=1, device="gpu"
     ) as source:
         batches = [on_cpu(batch) for batch in SmallChunkIterator(basic(source), NAMES)]
     tiles.check(batches, dataset, sizes, 0, tile)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_predict_writes_what_it_writes_on_the_cpu(
-    coordinates: Dataset, tmp_path: Path, device: str
-) -> None:
+@pytest.mark.gpu
+def test_predict_writes_what_it_writes_on_the_cpu(coordinates: Dataset, tmp_path: Path) -> None:
     pytest.importorskip("h5py")
     from pydmed_dali.infer import predict, read_features
 
@@ -77,10 +78,10 @@ def test_predict_writes_what_it_writes_on_the_cpu(
         return images[:, 0, 0].float()
 
     found = []
-    for folder, where in (("one", "cpu"), ("other", device)):
+    for device in ("cpu", "gpu"):
         done = predict(
-            coordinates, first_pixel, tmp_path / folder, model_name="first pixel", tile_size=64,
-            num_workers=1, device=where,
+            coordinates, first_pixel, tmp_path / device, model_name="first pixel", tile_size=64,
+            num_workers=1, device=device,
         )  # fmt: skip
         found.append([read_features(file).features for file in done.written])
     assert found[0]
