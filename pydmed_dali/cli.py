@@ -163,12 +163,8 @@ def preview(
         Path | None,
         typer.Option(help="A folder of annotations (GeoJSON, XML), named as the slides, to show."),
     ] = None,
-    level: Annotated[
-        int | None, typer.Option(min=0, help="The level to read. By default 0.")
-    ] = None,
-    mpp: Annotated[
-        float | None, typer.Option(help="Micrometres per pixel to read at, instead of a level.")
-    ] = None,
+    level: Level = None,
+    mpp: Mpp = None,
     magnification: Magnification = None,
     default_mpp: DefaultMpp = None,
     chunk_size: Annotated[int, typer.Option(min=1, help="Side of a BigChunk, in pixels.")] = 4096,
@@ -181,9 +177,8 @@ def preview(
 ) -> None:
     """Draw slides with their tissue and with the crops that a source would take of them.
 
-    The options are those of BigChunkSource, and the BigChunks and SmallChunks are those that a
-    source over the same slides begins with, in that order. The exit code is 1 if no slide can be
-    read.
+    The BigChunks and SmallChunks are those that a BigChunkSource with these options, over the same
+    slides, begins with, in that order. The exit code is 1 if no slide can be read.
     """
     from rich.console import Console
 
@@ -301,6 +296,8 @@ def infer(
     ] = None,
     level: Level = None,
     mpp: Mpp = None,
+    magnification: Magnification = None,
+    default_mpp: DefaultMpp = None,
     min_tissue: Annotated[
         float | None, typer.Option(help="Part of each tile that must be tissue. By default any.")
     ] = None,
@@ -345,6 +342,8 @@ def infer(
         stride=stride,
         level=level,
         mpp=mpp,
+        magnification=magnification,
+        default_mpp=default_mpp,
         min_tissue=min_tissue,
         annotations=annotations,
         file_format=file_format,

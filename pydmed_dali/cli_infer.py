@@ -59,9 +59,10 @@ def run_infer(
 ) -> Inferred:
     """Run a named model over a folder of slides, or one slide; `options` as for `predict`.
 
-    With a `column`, each finished slide gets a heatmap of it, beside its results. Progress goes to
-    the console, None shows none: slides that are finished, tiles, and how busy the GPU, or the
-    processor, was since the line before.
+    With a `column`, each finished slide gets a heatmap of it beside its results, which has the
+    column in its name; of slides that an earlier call finished, where there is none yet. Progress
+    goes to the console, None shows none: slides that are finished, tiles, and how busy the GPU, or
+    the processor, was since the line before.
     """
     dataset = dataset_of(slides)
     device = choose_device(options.pop("device"))
@@ -69,6 +70,7 @@ def run_infer(
     begun = time.monotonic()
     tiles, slides_done, shown = 0, 0, 0.0
     pictures: list[Path] = []
+    kept: set[Path] = set()
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -93,9 +95,15 @@ def run_infer(
         def note(slide: Path, file: Path) -> None:
             nonlocal slides_done
             slides_done += 1
-            if column is not None:
-                pictures.append(file.with_suffix(".png"))
-                heatmap(slide, file, pictures[-1], column)
+            draw(slide, file)
+
+        def draw(slide: Path, file: Path) -> None:
+            if column is None:
+                return
+            picture = file.with_name(f"{file.stem}-column-{column}.png")
+            if file not in kept or not picture.exists():
+                heatmap(slide, file, picture, column)
+                pictures.append(picture)
 
         done = predict(
             dataset,
@@ -108,10 +116,11 @@ def run_infer(
             device=device,
             **options,
         )
+        kept.update(done.kept)
         for slide, file in _kept_slides(dataset, done.kept):
-            if column is not None and not file.with_suffix(".png").exists():
-                pictures.append(file.with_suffix(".png"))
-                heatmap(slide, file, pictures[-1], column)
+            draw(slide, file)
+        words = f"{len(done.written) + len(done.kept)} of {len(dataset.slides)} slides"
+        progress.update(task, completed=tiles, total=tiles, description=words)
     return Inferred(done, tiles, time.monotonic() - begun, tuple(pictures))
 
 

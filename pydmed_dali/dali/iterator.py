@@ -10,6 +10,7 @@ from nvidia.dali import Pipeline
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from pydmed_dali.dali.bond import source_of
+from pydmed_dali.dali.info import Info
 from pydmed_dali.dali.pipeline_state import PipelineState
 from pydmed_dali.dali.state import break_seal, check_state, seal
 from pydmed_dali.errors import OptionError, SourceError, StateError
@@ -34,8 +35,10 @@ class SmallChunkIterator:
     source, one whole run from its start, of which the last batch is cut to the crops that are left.
     After `break` the next `for` is an epoch of its own.
 
-    Batches are dicts from the names of `output_map`, one for each output of the pipeline, to torch
-    tensors that stay valid as long as they are held.
+    Batches are dicts from the names of `output_map`, one for each output of the pipeline and in the
+    same order, to torch tensors that stay valid as long as they are held. Raises `OptionError`
+    where there are more or fewer names than outputs, and at the first batch where `info` names
+    another.
     """
 
     def __init__(
@@ -52,9 +55,16 @@ class SmallChunkIterator:
                 "an endless source; a finite one has the length of its run"
             )
         self._length = batches_per_epoch or self.source.batches_per_epoch
+        pipeline.build()
+        self._names = list(output_map)
+        if len(self._names) != pipeline.num_outputs or len(set(self._names)) != len(self._names):
+            raise OptionError(
+                f"output_map={self._names} must give each of the pipeline's {pipeline.num_outputs} "
+                "outputs a name of its own, in the order in which the pipeline returns them"
+            )
         self._pipeline_state = PipelineState(pipeline)
         self._iterator = DALIGenericIterator(
-            [pipeline], list(output_map), size=-1, auto_reset=False, prepare_first_batch=False
+            [pipeline], self._names, size=-1, auto_reset=False, prepare_first_batch=False
         )
         self._place: _Place | None = None  # until the first `for`, or a loaded state
         self._begun = False  # whether DALI was asked since the present run was begun or resumed
@@ -148,6 +158,8 @@ class SmallChunkIterator:
     def _next(self, place: _Place) -> dict[str, torch.Tensor]:
         self._begun = self._taking = True
         (batch,) = next(self._iterator)
+        if self._epoch == 1 and not place.position:
+            self._check_info(batch)
         # Now, not when a state is asked for: a call that fails may have taken a batch from DALI.
         checkpoint = self._pipeline_state.checkpoint()
         self._place = _Place(place.batches + 1, place.position + 1, checkpoint)
@@ -156,6 +168,17 @@ class SmallChunkIterator:
         if crops == self.source.batch_size:
             return dict(batch)
         return {name: tensor[:crops] for name, tensor in batch.items()}
+
+    def _check_info(self, batch: dict[str, torch.Tensor]) -> None:
+        shape = (self.source.batch_size, len(Info))
+        if "info" in batch and batch["info"].shape != shape:
+            others = [name for name, tensor in batch.items() if tensor.shape == shape]
+            raise OptionError(
+                f"output_map={self._names} calls an output of the shape "
+                f"{tuple(batch['info'].shape)} 'info', which has the shape {shape}"
+                + (f", as {others[0]!r} has" if others else "")
+                + "; give the names in the order in which the pipeline returns its outputs"
+            )
 
     def _rewind(self, place: _Place) -> _Place:
         """Go to the start of the finite run, past the batches that DALI has in hand.

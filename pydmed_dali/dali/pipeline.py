@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
+from inspect import signature
 from typing import Any, overload
 
 import nvidia.dali
 from nvidia.dali import Pipeline
 
 from pydmed_dali.dali.bound import BoundSource
-from pydmed_dali.errors import SourceError
+from pydmed_dali.errors import OptionError, SourceError
+from pydmed_dali.wording import closest, some
 
 Definition = Callable[..., Any]
 Maker = Callable[..., Pipeline]
+
+_BESIDE = {"debug", "enable_conditionals", "checkpoint"}  # what DALI's decorator takes as well
 
 
 @overload
@@ -42,6 +46,7 @@ def pipeline_def(
                     f"{function.__name__} takes a BigChunkSource as its first argument, not "
                     f"{source!r}"
                 )
+            _refuse_unknown(function, kwargs)
             chosen = {**source.pipeline_options, **options, **kwargs}
             bound = source.bound_pipeline
             try:
@@ -55,3 +60,21 @@ def pipeline_def(
         return create_pipeline
 
     return decorate if function is None else decorate(function)
+
+
+def _refuse_unknown(function: Definition, given: Iterable[str]) -> None:
+    """Raise `OptionError` for an option that neither the function nor DALI's pipeline has."""
+    own = signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values()):
+        return
+    dali = {*signature(Pipeline.__init__).parameters, *_BESIDE}
+    unknown = sorted({*given} - {*own} - dali)
+    if unknown:
+        names = [*own][1:]  # behind the source
+        meant = closest(unknown[0], [*names, *dali])
+        raise OptionError(
+            f"{function.__name__} has no option {some(unknown)}"
+            + (f"; did you mean {meant}?" if meant else "")
+            + f" It has {', '.join(names) or 'none of its own'}, and those of "
+            "nvidia.dali.pipeline_def, such as num_threads"
+        )

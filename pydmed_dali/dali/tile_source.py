@@ -55,8 +55,9 @@ class TileSource(BoundSource):
         tile_size: side of a tile in pixels, or a `Size`.
         stride: from one tile to the next, at most a tile; by default `tile_size`: no overlap.
         batch_size: tiles in a batch (N).
-        level: the level of the slides to read, 0 unless `mpp` is given.
-        mpp: micrometres per pixel to read at, instead of `level`; as for `BigChunkSource`.
+        level: the level of the slides to read, 0 unless `mpp` or `magnification` is given.
+        mpp, magnification: what to read at instead of `level`; as for `BigChunkSource`.
+        default_mpp: micrometres per level-0 pixel of slides that do not tell theirs.
         min_tissue: part of a tile that must be tissue, above 0 and at most 1; None for all tiles.
         masks: masks of your own, for `min_tissue`; as for `BigChunkSource`.
         annotations, classes: only tiles whose centre lies in one of these classes, by default any
@@ -86,6 +87,8 @@ class TileSource(BoundSource):
         batch_size: int = 256,
         level: int | None = None,
         mpp: float | None = None,
+        magnification: float | None = None,
+        default_mpp: float | None = None,
         min_tissue: float | None = None,
         masks: Masks | None = None,
         annotations: Beside | None = None,
@@ -112,7 +115,10 @@ class TileSource(BoundSource):
             raise OptionError("classes of a TileSource are names without shares: every tile counts")
         loader = loader or BigChunkLoader()
         self.options = replace(
-            _options(chunk, self.tile, batch_size, level, mpp, workers, read_timeout),
+            _options(
+                chunk, self.tile, batch_size, level, mpp, magnification, workers, read_timeout
+            ),
+            default_mpp=default_mpp,
             min_tissue=min_tissue,
             own_masks=masks is not None,
             pixel=loader.pixel_format,
@@ -306,6 +312,7 @@ def _options(
     batch_size: int,
     level: int | None,
     mpp: float | None,
+    magnification: float | None,
     workers: int,
     read_timeout: float,
 ) -> Options:
@@ -314,9 +321,9 @@ def _options(
         chunk=chunk,
         crop=tile,
         batch_size=batch_size,
-        level=0 if level is None and mpp is None else level,
+        level=0 if level is None and mpp is None and magnification is None else level,
         mpp=mpp,
-        magnification=None,
+        magnification=magnification,
         default_mpp=None,
         min_tissue=None,
         own_masks=False,

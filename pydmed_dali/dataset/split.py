@@ -21,6 +21,10 @@ _TOLERANCE = 1e-6
 
 def read_shares(shares: Mapping[str, float]) -> dict[str, Fraction]:
     """Shares as exact ratios that add up to 1."""
+    if not isinstance(shares, Mapping):
+        raise OptionError(
+            f"shares must name the parts, as {{'train': 0.8, 'test': 0.2}}, not {shares!r}"
+        )
     for name, share in shares.items():
         if not isinstance(share, Real) or not 0 < share <= 1:
             raise OptionError(f"the share of {name!r} must be above 0 and at most 1, not {share!r}")

@@ -28,7 +28,7 @@ def stream_own_slides(folder: Path, settings: Settings, progress: Progress) -> R
         for batch in stream(source, settings.steps, progress, "streaming"):
             trail.add(batch)
         stats = source.stats()
-    title = f"Streamed from {len(stats.reads_per_slide)} slides of {folder}"
+    title = f"Streamed from {len(stats.reads_per_slide)} slides in {folder}"
     draw_picture(settings.picture, title, settings.summary(stats), source, trail)
     return Report(
         stats=stats,

@@ -78,6 +78,11 @@ class ResultFolder:
         """Whether a slide is finished."""
         return self.file(slide).exists()
 
+    def forget_run(self) -> None:
+        """Remove what tells of a run that left nothing, so that another may use the folder."""
+        if [path.name for path in self._folder.iterdir()] == [_RUN]:
+            (self._folder / _RUN).unlink()
+
     def _refuse_same_names(self, slides: Sequence[Path]) -> None:
         first: dict[Path, Path] = {}
         for slide in slides:

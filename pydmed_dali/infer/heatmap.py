@@ -24,6 +24,7 @@ from pydmed_dali.slide.tissue_mask import overview
 
 _LONGEST = 1600  # of the slide's picture, in pixels
 _WIDE, _TALLEST, _LOWEST = 10.0, 12.0, 3.0  # inches
+_LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green and blue, ITU-R BT.601
 _INK, _DPI, _MAP = "#1f2430", 120, "viridis"
 
 
@@ -113,13 +114,15 @@ def _draw(
     label: str | None,
     column: int,
 ) -> Figure:
-    """The slide, pale, and over it the values; all in level-0 pixels."""
+    """The slide in grey, and over it the values; all in level-0 pixels."""
     height = min(max(_WIDE * size.height / size.width, _LOWEST), _TALLEST)
     figure = Figure(figsize=(_WIDE + 1.6, height + 0.7), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     extent = (0, size.width, size.height, 0)
-    axes.imshow(pixels, extent=extent, interpolation="antialiased")
+    # In grey, so that a colour is one of the legend's, darker where the slide is.
+    grey = pixels @ _LUMINANCE
+    axes.imshow(grey, "gray", vmin=0, vmax=255, extent=extent, interpolation="antialiased")
     rows, columns = values.shape
     cells = (0, columns * found.cell[0], rows * found.cell[1], 0)
     image = axes.imshow(

@@ -125,7 +125,7 @@ def run_slides(
         raise OptionError(f"on_error must be 'skip' or 'raise', not {on_error!r}")
     tile = Size.of(tile_size, "tile_size")
     step = tile if stride is None else Size.of(stride, "stride")
-    if options.get("level") is None and options.get("mpp") is None:
+    if all(options.get(name) is None for name in ("level", "mpp", "magnification")):
         options["level"] = 0
     results = ResultFolder(
         folder,
@@ -134,7 +134,8 @@ def run_slides(
         [record.path for record in dataset.slides],
     )
     work = start(results)
-    own = _share(dataset, *choose_rank(rank, world_size))
+    rank, world_size = choose_rank(rank, world_size)
+    own = _share(dataset, rank, world_size)
     finished = [path for path in own if results.has(path)]
     for path in finished:
         work.forget(path)  # what ended a call may have come just before
@@ -150,8 +151,13 @@ def run_slides(
     over = {*skipped, *finished}
     left = [path for path in own if path not in over]
     going = _Going(dataset, work, plan, options, on_error, on_slide, progress, left)
-    for begin in range(0, len(left), _TOGETHER):
-        going.over(left[begin : begin + _TOGETHER])
+    try:
+        for begin in range(0, len(left), _TOGETHER):
+            going.over(left[begin : begin + _TOGETHER])
+    except BaseException:
+        if world_size == 1:  # other ranks may be about to write
+            results.forget_run()
+        raise
     if going.skipped and not (going.written or kept or skipped):
         raise NoTilesError.of(going.skipped)
     return Predicted(tuple(going.written.values()), kept, skipped | going.skipped)
@@ -241,7 +247,10 @@ def _identity(tile: Size, stride: Size, options: Mapping[str, Any]) -> dict[str,
     """What results follow from, of these options."""
     classes = options.get("classes")
     annotated = options.get("annotations") is not None
+    # Only where they are given, so that what was begun before there were any can be gone on with.
+    more = {name: options[name] for name in ("magnification", "default_mpp") if options.get(name)}
     return {
+        **more,
         "tile_size": str(tile),
         "stride": str(stride),
         "level": options.get("level"),

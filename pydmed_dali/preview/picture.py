@@ -32,6 +32,7 @@ _INK, _LINE, _OUTLINE, _DARK = "#1f2430", "#d1d5db", "#00c853", "#00251a"
 _WIDTH, _SLIDE_WIDTH, _TALLEST, _LOWEST = 18.0, 9.2, 11.0, 4.0  # inches
 _HEAD, _FOOT, _MARGIN = 0.95, 0.5, 0.35
 _DPI = 110
+_INSET = 0.008  # of the slide's width, between the frames of chunks at one place
 
 
 def draw_picture(path: Path, slide: DrawnSlide, subtitle: str) -> None:
@@ -86,7 +87,7 @@ def _draw_slide(figure: SubFigure, slide: DrawnSlide, edges: tuple[float, float]
         _draw_crops(axes, slide, chunk, _COLOURS[number])
     seen: Counter[Point] = Counter()
     for number, chunk in enumerate(slide.chunks):
-        _draw_chunk(axes, number, chunk, seen[chunk.origin])
+        _draw_chunk(axes, slide, number, seen[chunk.origin])
         seen[chunk.origin] += 1
     _draw_scale(axes, slide)
     figure.legend(
@@ -126,13 +127,17 @@ def _draw_crops(axes: Axes, slide: DrawnSlide, chunk: DrawnChunk, colour: str) -
         )
 
 
-def _draw_chunk(axes: Axes, number: int, chunk: DrawnChunk, beside: int) -> None:
-    """The chunk's frame, with its number inside the upper left corner, beside as many others."""
-    colour = _COLOURS[number]
+def _draw_chunk(axes: Axes, slide: DrawnSlide, number: int, beside: int) -> None:
+    """A chunk's frame, with its number inside the upper left corner.
+
+    Both make room for as many others at the same place, on a slide that is hardly larger.
+    """
+    chunk, colour = slide.chunks[number], _COLOURS[number]
+    inset = beside * slide.view.dimensions.width * _INSET
     frame = Rectangle(
-        (chunk.origin.x, chunk.origin.y),
-        chunk.size.width,
-        chunk.size.height,
+        (chunk.origin.x + inset, chunk.origin.y + inset),
+        max(chunk.size.width - 2 * inset, 1),
+        max(chunk.size.height - 2 * inset, 1),
         fill=False,
         edgecolor=colour,
         linewidth=2,

@@ -143,6 +143,7 @@ def test_a_patient_of_any_name_can_be_split() -> None:
         ({"x": 1.0, "y": 0.0}, r"share of 'y' .* not 0\.0"),
         ({"x": float("nan"), "y": 1}, r"share of 'x' .* not nan"),
         ({"x": "0.5", "y": 0.5}, r"share of 'x' .* not '0\.5'"),
+        ([0.7, 0.3], r"must name the parts, as {'train': 0.8, .* not \[0.7, 0.3\]"),
     ],
 )
 def test_bad_shares_are_refused(shares: Any, message: str) -> None:

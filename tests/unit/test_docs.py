@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pydmed_dali import Size
+from pydmed_dali import Info, Size
 from pydmed_dali.cli_plan import plan_options, typical_study
 from pydmed_dali.measure.advice import Advice, Wishes
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
@@ -163,3 +163,10 @@ def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code() -> Non
     missing = [piece for piece in pieces if piece not in code]
     assert missing == []
     assert sum(len(piece) > 15 for piece in pieces) > 20
+
+
+def test_every_column_of_info_is_told() -> None:
+    page = (DOCS / "pipelines.md").read_text()
+    table = page[page.index("| columns of `pydmed_dali.Info`") : page.index("## Building blocks")]
+    told = re.findall(r"`([A-Z0-9_]+)`", table)
+    assert sorted(told) == sorted(column.name for column in Info)

@@ -271,3 +271,22 @@ def test_stats_count_what_was_delivered(coordinates: Dataset) -> None:
     assert 0 <= stats.starved_fraction <= 1 and stats.crops_per_second > 0
     slides = [len(np.unique(b["info"][:, Info.SLIDE])) for b in batches]
     assert stats.distinct_slides_per_batch == pytest.approx(np.mean(slides), abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["image", "label"], "must give each of the pipeline's 3 outputs a name of its own"),
+        ([*NAMES, "more"], "3 outputs"),
+        (["image", "image", "info"], "a name of its own"),
+        (["image", "info", "label"], r"shape \(24,\) 'info', which has .* as 'label' has"),
+    ],
+)
+def test_names_that_do_not_fit_the_outputs_are_refused(
+    coordinates: Dataset, names: list[str], message: str
+) -> None:
+    with (
+        BigChunkSource(coordinates, **OPTIONS) as source,
+        pytest.raises(OptionError, match=message),
+    ):
+        next(iter(SmallChunkIterator(basic(source), names)))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator
-from pydmed_dali.errors import SourceError
+from pydmed_dali.errors import OptionError, SourceError
 from pydmed_dali.pipelines.classification import MEAN, STD, classification
 from tests.support import NAMES, take
 
@@ -120,3 +120,13 @@ def test_classification_restains(coordinates: Dataset) -> None:
 def test_a_module_bears_its_pipelines_name(name: str) -> None:
     module = __import__(f"pydmed_dali.pipelines.{name}", fromlist=[name])
     assert callable(getattr(module, name))
+
+
+def test_an_option_that_a_pipeline_does_not_have_is_refused(coordinates: Dataset) -> None:
+    """And the source can be used for the right one."""
+    with BigChunkSource(coordinates, **OPTIONS) as source:
+        with pytest.raises(OptionError, match=r"no option stian; did you mean stain\? It has augm"):
+            classification(source, stian=0.1)
+        with pytest.raises(OptionError, match="did you mean num_threads"):
+            classification(source, num_thread=1)
+        assert next(iter(SmallChunkIterator(classification(source, num_threads=1), NAMES)))

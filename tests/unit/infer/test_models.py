@@ -126,7 +126,7 @@ def test_the_command_writes_results_and_pictures_and_goes_on(
         told.append(json.loads(result.stdout.splitlines()[-1]))
     first, again = told
     assert [Path(path).name for path in first["written"]] == ["a.h5", "b.h5"]
-    assert [Path(path).name for path in first["pictures"]] == ["a.png", "b.png"]
+    assert [Path(path).name for path in first["pictures"]] == ["a-column-1.png", "b-column-1.png"]
     assert first["tiles"] == 60 and first["tiles_per_second"] > 0
     assert list(first["slides_skipped"]) == [str(slides / "none.svs")]
     assert (again["written"], again["tiles"], again["pictures"]) == ([], 0, [])
@@ -137,6 +137,12 @@ def test_the_command_writes_results_and_pictures_and_goes_on(
     with h5py.File(first["written"][0]) as file:
         assert file["features"].shape == (30, 3)
         assert np.isfinite(file["features"][()]).all()
+    other = [*options, "--column", "2"]  # the last one given counts
+    result = CliRunner().invoke(app, ["infer", str(slides), *other])
+    pictures = [Path(path).name for path in json.loads(result.stdout.splitlines()[-1])["pictures"]]
+    assert pictures == ["a-column-2.png", "b-column-2.png"]
+    result = CliRunner().invoke(app, ["infer", str(slides), *options, "--column", "3"])
+    assert "has columns 0..2" in str(result.exception)
     result = CliRunner().invoke(app, ["infer", str(slides), *options, "--stride", "50"])
     assert isinstance(result.exception, OptionError)
     assert "stride: there '100x100', here '50x50'" in str(result.exception)
@@ -158,7 +164,7 @@ def test_the_bar_tells_slides_tiles_and_how_busy_the_processor_is(
         slides, model, tmp_path / "out", 0, (), console, device="cpu", batch_size=8, **options
     )
     assert [path.name for path in found.predicted.written] == ["a.zarr", "b.zarr"]
-    assert [path.name for path in found.pictures] == ["a.png", "b.png"]
+    assert [path.name for path in found.pictures] == ["a-column-0.png", "b-column-0.png"]
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
     assert "looking at the slides" in shown
-    assert re.search(r"of 2 slides ━+ 60/60 tiles, [\d,]+/s, CPU \d+%", shown), shown
+    assert re.search(r"2 of 2 slides ━+ 60/60 tiles, [\d,]+/s, CPU \d+%", shown), shown

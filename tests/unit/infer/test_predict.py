@@ -18,14 +18,14 @@ import torch
 from pydmed_dali import Dataset, Info, Size
 from pydmed_dali.errors import OptionError, OwnCodeError, ResultError
 from pydmed_dali.geometry import Point
-from pydmed_dali.infer import Predicted, predict
+from pydmed_dali.infer import Predicted, predict, read_features
 from pydmed_dali.infer.collector import SlideFeatures
 from pydmed_dali.infer.feature_file import content_of, writer
 from pydmed_dali.infer.folder import ResultFolder
 from pydmed_dali.loader.tissue import find_mask
 from pydmed_dali.plan.grid import tissue_shares
 from pydmed_dali.slide.cache import Cache
-from pydmed_dali.slide.coordinate_slides import coordinate_pixels
+from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
 from tests.support import folder_dataset
@@ -113,7 +113,22 @@ def test_what_a_model_must_not_return_is_refused(
 ) -> None:
     with pytest.raises(OwnCodeError, match=words):
         predict(dataset, model, tmp_path / "out", **OPTIONS)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+    assert not list((tmp_path / "out").iterdir()), "another model may use the folder"
+
+
+@pytest.mark.parametrize("asked", [{"mpp": 1.0, "default_mpp": 0.5}, {"magnification": 10.0}])
+def test_slides_are_read_at_the_resolution_asked_for(tmp_path: Path, asked: dict[str, Any]) -> None:
+    """Half of level 0's: of a slide that tells no resolution, and of one that tells it."""
+    told = None if "default_mpp" in asked else 0.5
+    (tmp_path / "some").mkdir()
+    write_coordinate_slide(tmp_path / "some" / "a.tif", Size(300, 200), levels=2, mpp=told)
+    dataset = Dataset.from_folder(tmp_path / "some")
+    done = predict(dataset, means, tmp_path / "out", **OPTIONS, **asked)
+    found = read_features(done.written[0])
+    assert found.attributes["patch_level"] == 1 and found.attributes["mpp"] == pytest.approx(1.0)
+    assert found.coords.max(axis=0).tolist() == [256, 128]
+    with pytest.raises(OptionError, match=r"there .*, here"):
+        predict(dataset, means, tmp_path / "out", **OPTIONS, mpp=1.0, default_mpp=0.25)
 
 
 def test_a_width_that_changes_is_refused(dataset: Dataset, tmp_path: Path) -> None:

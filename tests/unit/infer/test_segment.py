@@ -300,7 +300,7 @@ def test_what_a_model_must_not_return_is_refused(
 ) -> None:
     with pytest.raises(OwnCodeError, match=words):
         segment(dataset, answer, tmp_path / "out", **OPTIONS, **options)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_windows_that_there_are_not_are_refused(dataset: Dataset, tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_a_disk_without_room_for_the_scores_is_told(dataset: Dataset, tmp_path: 
             segment(dataset, filling, tmp_path / "out", **OPTIONS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize("step", [1, 4])
