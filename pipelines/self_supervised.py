@@ -49,15 +49,12 @@ def self_supervised(
     grey and inverted colours, which no stain makes, the amounts of stain vary by `stain`.
     """
     crops = source.small_chunks()
-    often_blurred = (1.0, 0.1)
-    global_views = [
-        view(crops.image, GLOBAL_SIZE, GLOBAL_AREA, stain, probability)
-        for probability in often_blurred
+    kinds = [(GLOBAL_SIZE, GLOBAL_AREA, 1.0), (GLOBAL_SIZE, GLOBAL_AREA, 0.1)]
+    kinds += [(LOCAL_SIZE, LOCAL_AREA, 0.5)] * LOCAL_VIEWS
+    views = [
+        normalised(view(crops.image, size, area, stain, blurred), dtype=dtype, layout=layout)
+        for size, area, blurred in kinds
     ]
-    local_views = [
-        view(crops.image, LOCAL_SIZE, LOCAL_AREA, stain, 0.5) for _ in range(LOCAL_VIEWS)
-    ]
-    views = (normalised(view, dtype=dtype, layout=layout) for view in (*global_views, *local_views))
     return (*views, crops.label, crops.info)
 
 

@@ -101,7 +101,7 @@ def run_infer(
             if column is None:
                 return
             picture = file.with_name(f"{file.stem}-column-{column}.png")
-            if file not in kept or not picture.exists():
+            if file not in kept or not _is_newer(picture, file):
                 heatmap(slide, file, picture, column)
                 pictures.append(picture)
 
@@ -122,6 +122,11 @@ def run_infer(
         words = f"{len(done.written) + len(done.kept)} of {len(dataset.slides)} slides"
         progress.update(task, completed=tiles, total=tiles, description=words)
     return Inferred(done, tiles, time.monotonic() - begun, tuple(pictures))
+
+
+def _is_newer(picture: Path, file: Path) -> bool:
+    """Whether there is a picture, drawn when the file was there."""
+    return picture.exists() and picture.stat().st_mtime_ns >= file.stat().st_mtime_ns
 
 
 def _kept_slides(dataset: Dataset, kept: Iterable[Path]) -> Iterator[tuple[Path, Path]]:

@@ -67,6 +67,7 @@ class SmallChunkIterator:
             [pipeline], self._names, size=-1, auto_reset=False, prepare_first_batch=False
         )
         self._place: _Place | None = None  # until the first `for`, or a loaded state
+        self._checked = False  # whether a batch's `info` was looked at, and is what it should be
         self._begun = False  # whether DALI was asked since the present run was begun or resumed
         self._taking = False  # whether DALI is being asked, or was when an exception came
         self._resumed = False  # whether the next `for` goes on with the epoch of a loaded state
@@ -158,26 +159,28 @@ class SmallChunkIterator:
     def _next(self, place: _Place) -> dict[str, torch.Tensor]:
         self._begun = self._taking = True
         (batch,) = next(self._iterator)
-        if self._epoch == 1 and not place.position:
-            self._check_info(batch)
         # Now, not when a state is asked for: a call that fails may have taken a batch from DALI.
         checkpoint = self._pipeline_state.checkpoint()
         self._place = _Place(place.batches + 1, place.position + 1, checkpoint)
         self._taking = False
+        if not self._checked:
+            self._check_info(batch)
+            self._checked = True
         crops = self.source.crops_in_batch(place.batches)
         if crops == self.source.batch_size:
             return dict(batch)
         return {name: tensor[:crops] for name, tensor in batch.items()}
 
     def _check_info(self, batch: dict[str, torch.Tensor]) -> None:
+        """Refuse names in another order than the outputs; a pipeline may give out some columns."""
         shape = (self.source.batch_size, len(Info))
-        if "info" in batch and batch["info"].shape != shape:
-            others = [name for name, tensor in batch.items() if tensor.shape == shape]
+        others = [name for name, tensor in batch.items() if tensor.shape == shape]
+        if "info" in batch and others and "info" not in others:
             raise OptionError(
                 f"output_map={self._names} calls an output of the shape "
-                f"{tuple(batch['info'].shape)} 'info', which has the shape {shape}"
-                + (f", as {others[0]!r} has" if others else "")
-                + "; give the names in the order in which the pipeline returns its outputs"
+                f"{tuple(batch['info'].shape)} 'info', which has the shape {shape}, as "
+                f"{others[0]!r} has; give the names in the order in which the pipeline returns its "
+                "outputs"
             )
 
     def _rewind(self, place: _Place) -> _Place:

@@ -67,14 +67,14 @@ def _refuse_unknown(function: Definition, given: Iterable[str]) -> None:
     own = signature(function).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values()):
         return
-    dali = {*signature(Pipeline.__init__).parameters, *_BESIDE}
+    dali = {*signature(Pipeline.__init__).parameters, *_BESIDE} - {"self"}
     unknown = sorted({*given} - {*own} - dali)
     if unknown:
         names = [*own][1:]  # behind the source
         meant = closest(unknown[0], [*names, *dali])
         raise OptionError(
             f"{function.__name__} has no option {some(unknown)}"
-            + (f"; did you mean {meant}?" if meant else "")
+            + (f"; did you mean {meant}?" if meant else ".")
             + f" It has {', '.join(names) or 'none of its own'}, and those of "
             "nvidia.dali.pipeline_def, such as num_threads"
         )

@@ -133,9 +133,28 @@ def run_slides(
         {**run, **_identity(tile, step, options)},
         [record.path for record in dataset.slides],
     )
-    work = start(results)
     rank, world_size = choose_rank(rank, world_size)
     own = _share(dataset, rank, world_size)
+    options |= {"tile_size": tile, "stride": step}
+    try:
+        return _over(dataset, own, results, start(results), on_error, on_slide, progress, options)
+    except BaseException:
+        if world_size == 1:  # other ranks may be about to write
+            results.forget_run()
+        raise
+
+
+def _over(
+    dataset: Dataset,
+    own: Sequence[Path],
+    results: ResultFolder,
+    work: Work,
+    on_error: str,
+    on_slide: Note | None,
+    progress: Progress | None,
+    options: dict[str, Any],
+) -> Predicted:
+    """See `run_slides`; `own` are this rank's slides."""
     finished = [path for path in own if results.has(path)]
     for path in finished:
         work.forget(path)  # what ended a call may have come just before
@@ -147,17 +166,11 @@ def run_slides(
         cache_folder(options.get("cache_dir")),
     )
     skipped = {} if plan is None else _without_regions(own, plan)
-    options |= {"tile_size": tile, "stride": step}
     over = {*skipped, *finished}
     left = [path for path in own if path not in over]
     going = _Going(dataset, work, plan, options, on_error, on_slide, progress, left)
-    try:
-        for begin in range(0, len(left), _TOGETHER):
-            going.over(left[begin : begin + _TOGETHER])
-    except BaseException:
-        if world_size == 1:  # other ranks may be about to write
-            results.forget_run()
-        raise
+    for begin in range(0, len(left), _TOGETHER):
+        going.over(left[begin : begin + _TOGETHER])
     if going.skipped and not (going.written or kept or skipped):
         raise NoTilesError.of(going.skipped)
     return Predicted(tuple(going.written.values()), kept, skipped | going.skipped)

@@ -1,4 +1,4 @@
-"""Every notebook runs from clean, and shows what it showed when it was kept."""
+"""Every notebook runs from clean, and shows as much as when it was kept."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_there_are_notebooks() -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And each of its cells shows what it does in the file."""
+    """And each of its cells shows text and pictures where it does in the file."""
     if SLIDES.is_dir():
         monkeypatch.setenv("PYDMED_DALI_TEST_SLIDES", str(SLIDES))
     kept = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]

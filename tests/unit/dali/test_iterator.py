@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nvidia.dali.data_node import DataNode
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator
+from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator, pipeline_def
 from pydmed_dali.errors import OptionError, StateError
 from pydmed_dali.pipelines.basic import basic
 from tests.support import NAMES, first, sum_up, take
@@ -285,8 +286,26 @@ def test_stats_count_what_was_delivered(coordinates: Dataset) -> None:
 def test_names_that_do_not_fit_the_outputs_are_refused(
     coordinates: Dataset, names: list[str], message: str
 ) -> None:
-    with (
-        BigChunkSource(coordinates, **OPTIONS) as source,
-        pytest.raises(OptionError, match=message),
-    ):
-        next(iter(SmallChunkIterator(basic(source), names)))
+    with BigChunkSource(coordinates, **OPTIONS) as source:
+        pipeline = basic(source)
+        with pytest.raises(OptionError, match=message):
+            next(iter(SmallChunkIterator(pipeline, names)))
+
+
+def test_wrong_names_are_refused_again(coordinates: Dataset) -> None:
+    with BigChunkSource(coordinates, **OPTIONS, passes=1) as source:
+        loader = SmallChunkIterator(basic(source), ["image", "info", "label"])
+        for _ in range(2):
+            with pytest.raises(OptionError, match="in the order in which the pipeline returns"):
+                next(iter(loader))
+
+
+def test_some_columns_of_info_may_be_all_that_is_given_out(coordinates: Dataset) -> None:
+    @pipeline_def
+    def placed(source: BigChunkSource) -> tuple[DataNode, ...]:
+        crops = source.small_chunks()
+        return crops.image, crops.label, crops.info[Info.X : Info.Y + 1]
+
+    with BigChunkSource(coordinates, **OPTIONS) as source:
+        batch = next(iter(SmallChunkIterator(placed(source), NAMES)))
+    assert batch["info"].shape == (24, 2)

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from pydmed_dali import Dataset, Info, Size
-from pydmed_dali.errors import OptionError, OwnCodeError, ResultError
+from pydmed_dali.errors import OptionError, OwnCodeError, PydmedError, ResultError
 from pydmed_dali.geometry import Point
 from pydmed_dali.infer import Predicted, predict, read_features
 from pydmed_dali.infer.collector import SlideFeatures
@@ -129,6 +129,24 @@ def test_slides_are_read_at_the_resolution_asked_for(tmp_path: Path, asked: dict
     assert found.coords.max(axis=0).tolist() == [256, 128]
     with pytest.raises(OptionError, match=r"there .*, here"):
         predict(dataset, means, tmp_path / "out", **OPTIONS, mpp=1.0, default_mpp=0.25)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mpp": 1.0},  # of a slide that tells no resolution
+        {"annotations": "no folder"},
+    ],
+)
+def test_a_call_that_kept_nothing_leaves_its_folder_free(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    (tmp_path / "some").mkdir()
+    write_coordinate_slide(tmp_path / "some" / "a.tif", Size(300, 200), levels=2)
+    dataset = Dataset.from_folder(tmp_path / "some")
+    with pytest.raises(PydmedError):
+        predict(dataset, means, tmp_path / "out", **OPTIONS, **wrong)
+    assert len(predict(dataset, means, tmp_path / "out", **OPTIONS).written) == 1
 
 
 def test_a_width_that_changes_is_refused(dataset: Dataset, tmp_path: Path) -> None:
