@@ -65,8 +65,6 @@ def pipeline_def(
 def _refuse_unknown(function: Definition, given: Iterable[str]) -> None:
     """Raise `OptionError` for an option that neither the function nor DALI's pipeline has."""
     own = signature(function).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values()):
-        return
     dali = {*signature(Pipeline.__init__).parameters, *_BESIDE} - {"self"}
     unknown = sorted({*given} - {*own} - dali)
     if unknown:

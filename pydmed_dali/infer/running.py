@@ -127,13 +127,17 @@ def run_slides(
     step = tile if stride is None else Size.of(stride, "stride")
     if all(options.get(name) is None for name in ("level", "mpp", "magnification")):
         options["level"] = 0
+    rank, world_size = choose_rank(rank, world_size)
+    if not 0 <= rank < world_size:
+        raise OptionError(
+            f"rank={rank} does not exist among world_size={world_size}; ranks are numbered from 0"
+        )
     results = ResultFolder(
         folder,
         suffix,
         {**run, **_identity(tile, step, options)},
         [record.path for record in dataset.slides],
     )
-    rank, world_size = choose_rank(rank, world_size)
     own = _share(dataset, rank, world_size)
     options |= {"tile_size": tile, "stride": step}
     try:

@@ -136,6 +136,7 @@ def test_slides_are_read_at_the_resolution_asked_for(tmp_path: Path, asked: dict
     [
         {"mpp": 1.0},  # of a slide that tells no resolution
         {"annotations": "no folder"},
+        {"rank": 2, "world_size": 2},
     ],
 )
 def test_a_call_that_kept_nothing_leaves_its_folder_free(
