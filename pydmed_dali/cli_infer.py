@@ -70,7 +70,6 @@ def run_infer(
     begun = time.monotonic()
     tiles, slides_done, shown = 0, 0, 0.0
     pictures: list[Path] = []
-    kept: set[Path] = set()
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -101,7 +100,7 @@ def run_infer(
             if column is None:
                 return
             picture = file.with_name(f"{file.stem}-column-{column}.png")
-            if file not in kept or not _is_newer(picture, file):
+            if not _is_newer(picture, file):
                 heatmap(slide, file, picture, column)
                 pictures.append(picture)
 
@@ -116,7 +115,6 @@ def run_infer(
             device=device,
             **options,
         )
-        kept.update(done.kept)
         for slide, file in _kept_slides(dataset, done.kept):
             draw(slide, file)
         words = f"{len(done.written) + len(done.kept)} of {len(dataset.slides)} slides"

@@ -11,8 +11,18 @@ def choose_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
     """(rank, world_size) as given, else those of torch.distributed where it is initialised, else
     those of the environment (RANK and WORLD_SIZE, as torchrun sets them), else (0, 1).
 
-    Nothing is asked of the other processes. Raises `OptionError` where only one is given.
+    Nothing is asked of the other processes. Raises `OptionError` where only one is given, and for a
+    rank that does not exist.
     """
+    found = _found(rank, world_size)
+    if not 0 <= found[0] < found[1]:
+        raise OptionError(
+            f"rank={found[0]} does not exist among world_size={found[1]}; ranks are numbered from 0"
+        )
+    return found
+
+
+def _found(rank: int | None, world_size: int | None) -> tuple[int, int]:
     if rank is not None and world_size is not None:
         return rank, world_size
     if rank is not None or world_size is not None:

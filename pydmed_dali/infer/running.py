@@ -128,10 +128,6 @@ def run_slides(
     if all(options.get(name) is None for name in ("level", "mpp", "magnification")):
         options["level"] = 0
     rank, world_size = choose_rank(rank, world_size)
-    if not 0 <= rank < world_size:
-        raise OptionError(
-            f"rank={rank} does not exist among world_size={world_size}; ranks are numbered from 0"
-        )
     results = ResultFolder(
         folder,
         suffix,
@@ -265,9 +261,9 @@ def _identity(tile: Size, stride: Size, options: Mapping[str, Any]) -> dict[str,
     classes = options.get("classes")
     annotated = options.get("annotations") is not None
     # Only where they are given, so that what was begun before there were any can be gone on with.
-    more = {name: options[name] for name in ("magnification", "default_mpp") if options.get(name)}
+    more = {name: options.get(name) for name in ("magnification", "default_mpp")}
     return {
-        **more,
+        **{name: value for name, value in more.items() if value is not None},
         "tile_size": str(tile),
         "stride": str(stride),
         "level": options.get("level"),

@@ -21,7 +21,7 @@ from pydmed_dali.pipelines.self_supervised import OUTPUTS, self_supervised
 from pydmed_dali.slide.stain import MACENKO_REFERENCE
 from pydmed_dali.slide.tissue_slides import TISSUES, tissue_image, write_tissue_slide
 from tests.faults.resumable import digest
-from tests.gpu.places import CPU, DEVICES, GPU_PLACES, PLACES
+from tests.gpu.places import CPU, DEVICES, PLACES
 from tests.support import NAMES, first
 
 SIDE = 128
@@ -171,11 +171,11 @@ def test_multi_scale(slides: Dataset, place: dict[str, Any]) -> None:
     assert_close(one, other, 3.01, 0.5)
 
 
-@pytest.mark.parametrize("place", GPU_PLACES)
+@pytest.mark.parametrize("place", PLACES)
 def test_a_resumed_run_is_augmented_as_the_whole_one(
     slides: Dataset, tmp_path: Path, place: dict[str, Any]
 ) -> None:
-    """To the last bit, on the same card, with another prefetch depth."""
+    """To the last bit, on the same device, with another prefetch depth."""
 
     def open_source(**options: Any) -> BigChunkSource:
         return BigChunkSource(slides, **OPTIONS, crop_size=64, **options, **place)

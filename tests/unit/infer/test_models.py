@@ -141,6 +141,10 @@ def test_the_command_writes_results_and_pictures_and_goes_on(
     result = CliRunner().invoke(app, ["infer", str(slides), *other])
     pictures = [Path(path).name for path in json.loads(result.stdout.splitlines()[-1])["pictures"]]
     assert pictures == ["a-column-2.png", "b-column-2.png"]
+    Path(first["written"][0]).touch()  # newer than its picture
+    result = CliRunner().invoke(app, ["infer", str(slides), *options])
+    pictures = [Path(path).name for path in json.loads(result.stdout.splitlines()[-1])["pictures"]]
+    assert pictures == ["a-column-1.png"]
     result = CliRunner().invoke(app, ["infer", str(slides), *options, "--column", "3"])
     assert "has columns 0..2" in str(result.exception)
     result = CliRunner().invoke(app, ["infer", str(slides), *options, "--stride", "50"])
