@@ -22,7 +22,7 @@ from pydmed_dali.measure.stopwatch import time_batches
 
 SCALE = Scale(level=None, mpp=None, min_tissue=None)
 MOST_OFF = 0.25
-_WARM_UP = 12.0  # seconds; a ring of 3 GB is not all taken before
+_WARM_UP = 6.0  # seconds
 
 
 def check(found: Forecast, source: BigChunkSource, seconds: float) -> tuple[float, float]:

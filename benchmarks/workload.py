@@ -32,7 +32,7 @@ class Workload:
     """Cores that the loader may use, its main process included."""
     tissue: bool = False
     """Whether crops lie on tissue only, by `tissue.tissue_mask`, instead of anywhere."""
-    warm_up: float = 10.0  # a ring of 3 GB, of few crops a chunk, is not all taken after five
+    warm_up: float = 5.0
     """Seconds of work before the timed run: memory is taken, slides are opened."""
     seconds: float = 8.0
     """Length of the timed run."""

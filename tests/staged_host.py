@@ -55,7 +55,7 @@ class ThreadCopier:
 
     def _copy(self, stage: int, slot: int, box: Region) -> None:
         self.gate.wait()
-        pairs = [(self._staging.chunk(stage), self._ring.chunk(slot))]
+        pairs = [(self._staging.pixels(stage), self._ring.pixels(slot))]
         if self._ring.layout.has_masks:
             pairs.append((self._staging.mask(stage), self._ring.mask(slot)))
         for source, target in pairs:

@@ -23,9 +23,11 @@ from benchmarks.peer import main
 from benchmarks.places import Places, SlideFile, draw_places, draw_starts, slide_files
 from benchmarks.workload import Workload
 from pydmed_dali import BigChunkLoader, Point, Size, Slide
+from pydmed_dali.loader.reading import cut_crops
 from pydmed_dali.plan.parts import decoded_pixels, touched_parts
+from pydmed_dali.ring.packing import packed_crop
 from pydmed_dali.slide.protocol import Pixels
-from pydmed_dali.slide.view import choose_view
+from pydmed_dali.slide.view import choose_view, read_crops, reads_crops
 
 Traced = tuple[torch.Tensor, torch.Tensor, int, int]
 """Images (N, crop, crop, 3) uint8; the crops' chunks (N, 3) as in `accounting.Chunks`; the worker's
@@ -37,11 +39,12 @@ class ResidentChunk:
     """One place of a worker's window."""
 
     pixels: Pixels
-    """(chunk, chunk, 3); a slide smaller than a chunk fills its top left."""
+    """(chunk, chunk, 3), of which a slide smaller than a chunk fills the top left; where this
+    project keeps only a chunk's crops, those, (R, crop, crop, 3)."""
     chunk: tuple[int, int, int] = (0, 0, 0)
     """The slide's number, and x and y of the chunk in level-0 pixels."""
-    starts: list[list[int]] = field(default_factory=list)
-    """x and y, in the chunk's pixels, of the crops that it has still to give."""
+    crops: list[Pixels] = field(default_factory=list)
+    """Those that it has still to give, (crop, crop, 3) each."""
 
 
 class Window(IterableDataset[Traced]):
@@ -69,10 +72,9 @@ class Window(IterableDataset[Traced]):
         chunks = np.empty((self._workload.batch, 3), np.int64)
         for place, image in enumerate(images.numpy()):
             resident = window[(turn + place) % len(window)]
-            if not resident.starts:
+            if not resident.crops:
                 reader.replace(resident)
-            x, y = resident.starts.pop()
-            image[:] = resident.pixels[y : y + len(image), x : x + len(image)]
+            image[:] = resident.crops.pop()
             chunks[place] = resident.chunk
         return images, torch.from_numpy(chunks)
 
@@ -88,16 +90,21 @@ class Reader:
         self._places = _for_ever(places)
         self._loader = BigChunkLoader()
         self._open: dict[Path, Slide] = {}
+        chunk, crop = (Size(side, side) for side in (workload.chunk, workload.crop))
+        self._packed = packed_crop(chunk, crop, workload.crops_per_chunk) is not None
+        self._chunk = np.empty((chunk.height, chunk.width, 3), np.uint8)
         self.decoded = 0
         """Pixels decoded so far."""
 
     def open_window(self, length: int) -> list[ResidentChunk]:
         """The first chunks, of which each gives less than the next, so that they end in turn."""
-        side, each = self._workload.chunk, self._workload.crops_per_chunk
-        window = [ResidentChunk(np.empty((side, side, 3), np.uint8)) for _ in range(length)]
+        side, crop = self._workload.chunk, self._workload.crop
+        each = self._workload.crops_per_chunk
+        shape = (each, crop, crop, 3) if self._packed else (side, side, 3)
+        window = [ResidentChunk(np.empty(shape, np.uint8)) for _ in range(length)]
         for age, resident in enumerate(window):
             self.replace(resident)
-            del resident.starts[max(each * (age + 1) // length, 1) :]
+            del resident.crops[max(each * (age + 1) // length, 1) :]
         return window
 
     def replace(self, resident: ResidentChunk) -> None:
@@ -108,9 +115,13 @@ class Reader:
         starts = draw_starts(
             self._rng, slide, origin, extent, crop, self._workload.crops_per_chunk
         ) - np.array(origin)
-        pixels = resident.pixels[: extent.height, : extent.width]
-        self.decoded += self._fill(slide.path, Point(*origin), pixels, starts)
-        resident.chunk, resident.starts = (number, *origin), starts.tolist()
+        self.decoded += self._fill(slide.path, Point(*origin), extent, resident.pixels, starts)
+        resident.chunk = (number, *origin)
+        resident.crops = list(resident.pixels)
+        if not self._packed:
+            resident.crops = [
+                resident.pixels[y : y + crop, x : x + crop] for x, y in starts.tolist()
+            ]
 
     def close(self) -> None:
         """Close the slides."""
@@ -127,7 +138,9 @@ class Reader:
             min(side, slide.size.width - left), min(side, slide.size.height - top)
         )
 
-    def _fill(self, path: Path, origin: Point, out: Pixels, starts: NDArray[np.int64]) -> int:
+    def _fill(
+        self, path: Path, origin: Point, extent: Size, out: Pixels, starts: NDArray[np.int64]
+    ) -> int:
         """Read a chunk as this project does, and give the pixels that were decoded for it.
 
         `starts` says which parts of it are needed: what this project does not decode, this loader
@@ -140,8 +153,16 @@ class Reader:
         crop = Size(self._workload.crop, self._workload.crop)
         offset = Point(origin.x % view.tile.width, origin.y % view.tile.height)
         crops = starts[:, ::-1].astype(np.int32)
-        parts = touched_parts(crops, crop, Size(out.shape[1], out.shape[0]), view.tile, offset)
-        self._loader.extract_bigchunk(slide, view, origin, out, parts)
+        if self._packed and reads_crops(slide, view):
+            return read_crops(slide, view, origin, crops, out)
+        parts = touched_parts(crops, crop, extent, view.tile, offset)
+        if self._packed:
+            chunk = self._chunk[: extent.height, : extent.width]
+            self._loader.extract_bigchunk(slide, view, origin, chunk, parts)
+            cut_crops(chunk, crops, out)
+        else:
+            chunk = out[: extent.height, : extent.width]
+            self._loader.extract_bigchunk(slide, view, origin, chunk, parts)
         return decoded_pixels(parts, view.tile, offset)
 
 

@@ -75,7 +75,7 @@ def gpu_images(
     def as_list(places: list[tuple[int, int]], channels: int, dtype: str) -> TensorListGPU:
         tensors = [
             TensorGPU(
-                GpuImage(pointer + start, (rows, layout.chunk.width, channels), dtype, owner),
+                GpuImage(pointer + start, (rows, layout.slot.width, channels), dtype, owner),
                 layout="HWC",
                 device_id=gpu,
             )
@@ -165,13 +165,13 @@ class CudaCopier:
         planes = zip(self._staging.layout.planes, self._layout.planes, strict=True)
         with cupy.cuda.Device(self._gpu):
             for (source, pixel), (target, _) in planes:
-                row = self._layout.chunk.width * pixel
+                row = self._layout.slot.width * pixel
                 inside = box.location.y * row + box.location.x * pixel
-                chunk = row * self._layout.chunk.height
+                whole = row * self._layout.slot.height
                 runtime.memcpy2DAsync(
-                    self._ring.ptr + target + slot * chunk + inside,
+                    self._ring.ptr + target + slot * whole + inside,
                     row,
-                    self._staging.memory.ctypes.data + source + stage * chunk + inside,
+                    self._staging.memory.ctypes.data + source + stage * whole + inside,
                     row,
                     box.size.width * pixel,
                     box.size.height,

@@ -128,7 +128,7 @@ class Dealer:
         chunks, crops, valid = self._window.deal(self._call)
         slots = chunks % len(self._tables)
         anchors = self._tables[slots, crops]
-        in_ids, in_anchors = self._pool.address(slots, anchors)
+        in_ids, in_anchors = self._pool.address(slots, crops, anchors)
         info = self._rows.rows(batch, slots, crops, anchors, valid)
         tally.count_batch(int(valid.sum()), len(np.unique(info[:, Info.SLIDE])), waited)
         tally.count_classes(info[valid, Info.CLASS])

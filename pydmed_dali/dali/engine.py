@@ -28,7 +28,7 @@ from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.loader.turns import Turns
 from pydmed_dali.plan.tile_window import TileWindow
 from pydmed_dali.plan.window import Window
-from pydmed_dali.ring.arena import Arena, Layout, SharedArena
+from pydmed_dali.ring.arena import Arena, SharedArena
 
 _MOST_JOBS = 16
 
@@ -101,9 +101,7 @@ class Engine:
             Turns() if has_policy(loader) and options.passes is None else None,
         )
         labels = np.asarray(dataset.label_numbers, np.int64)
-        pool_list = PoolList(
-            options.slot.height, need.slots_per_image, options.chunk.height, options.depth
-        )
+        pool_list = PoolList(need.layout, need.slots_per_image, options.chunk.height, options.depth)
         self.dealer = Dealer(
             self.window,
             self.residents,
@@ -128,8 +126,7 @@ class Engine:
         slots = self.window.ring_size(options.prefetch_depth, loads)
         together = options.slots_per_image(slots)
         pads = options.batch_size - -(-slots // together)
-        masks = self.annotated is not None
-        layout = Layout(slots, options.slot, pads, options.crops_per_chunk, masks, options.pixel)
+        layout = options.layout(slots, pads, self.annotated is not None)
         per_batch = -(-options.batch_size // options.crops_per_chunk)
         # Loads under way, and some more that are copied while the next ones are read.
         stages = min(max(loads, per_batch) + 2, slots)

@@ -14,7 +14,7 @@ from pydmed_dali.wording import gib
 
 
 def device_ring(need: RingNeed) -> StagedRing:
-    """A ring in GPU memory: each chunk crosses to the GPU once and is cropped there R times."""
+    """A ring in GPU memory: what is resident crosses to the GPU once and is cropped there."""
     free = free_gpu_memory(need.gpu)
     refuse_gpu_overrun(need.layout, free, need.gpu_memory_share, need.gpu)
     memory = allocate(need.layout.ring_bytes, need.gpu)
@@ -31,9 +31,9 @@ def refuse_gpu_overrun(layout: Layout, free: int, share: float, gpu: int) -> Non
     room = int(free * share)
     if layout.ring_bytes > room:
         raise RingMemoryError(
-            f"the ring needs {gib(layout.ring_bytes)} of GPU memory ({layout.slots} chunks of "
-            f"{layout.chunk} pixels), but gpu_memory_share={share:g} of the {gib(free)} that are "
-            f"free on GPU {gpu} is {gib(room)}; lower chunk_size, resident, batch_size or "
+            f"the ring needs {gib(layout.ring_bytes)} of GPU memory ({layout.in_words}), "
+            f"but gpu_memory_share={share:g} of the {gib(free)} that are "
+            f"free on GPU {gpu} is {gib(room)}; lower {layout.lever}, resident, batch_size or "
             "num_workers, raise gpu_memory_share, or use residency='mapped' or 'host'"
         )
 

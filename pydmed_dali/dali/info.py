@@ -157,7 +157,7 @@ class SlotRows:
         anchors: NDArray[np.int32],
         valid: NDArray[np.bool_],
     ) -> NDArray[np.int64]:
-        """`info` of a batch; `anchors` is (N, 2) (y, x) in the slot's pixels."""
+        """`info` of a batch; `anchors` is (N, 2) (y, x) in the chunk's pixels."""
         rows = self._fixed[slots]
         slices, y = np.divmod(anchors[:, 0], self._slice_height)
         inside = np.stack((anchors[:, 1], y), axis=-1)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
 from pydmed_dali.plan.depth import Depth
+from pydmed_dali.ring.arena import Layout
+from pydmed_dali.ring.packing import packed_crop
 from pydmed_dali.ring.pixel_format import RGB8, PixelFormat
 from pydmed_dali.slide.scale import Scale
 from pydmed_dali.slide.stain import METHODS
@@ -47,6 +49,8 @@ class Options:
     stain_statistics: str | None = None
     pixel: PixelFormat = RGB8
     depth: Depth | None = None
+    whole_chunks: bool = False
+    """Whether slots hold chunks also where crops are few."""
     annotated: str | None = None
     """What identifies annotations and classes in a saved state; None without annotations."""
 
@@ -66,9 +70,9 @@ class Options:
                 "from inside a chunk, so raise chunk_size (4096 is usual) or lower crop_size"
             )
         self._check_depth()
-        elements = self.slot.area * self.pixel.channels
+        elements = self.layout(1).slot.area * self.pixel.channels
         if elements >= _MOST_ELEMENTS:
-            each = self.pixel.channels * self.slot.height // self.chunk.height
+            each = self.pixel.channels * self.chunk_image.height // self.chunk.height
             largest = math.isqrt((_MOST_ELEMENTS - 1) // each)
             raise OptionError(
                 f"chunk_size={self.chunk} has {elements:,} elements; DALI's indices hold less than "
@@ -107,10 +111,22 @@ class Options:
         return Scale(self.level, self.mpp, self.magnification, self.default_mpp)
 
     @property
-    def slot(self) -> Size:
-        """Extent of a slot in pixels: a chunk, of volumes its slices one below the other."""
+    def chunk_image(self) -> Size:
+        """Extent of a chunk as one image: of volumes its slices lie one below the other."""
         slices = 1 if self.depth is None else self.depth.chunk
         return Size(self.chunk.width, self.chunk.height * slices)
+
+    @property
+    def packed(self) -> Size | None:
+        """A crop's extent where slots hold crops instead of the chunk; see `packed_crop`."""
+        if self.depth is not None or self.whole_chunks:
+            return None
+        return packed_crop(self.chunk, self.crop, self.crops_per_chunk)
+
+    def layout(self, slots: int, pads: int = 0, has_masks: bool = False) -> Layout:
+        """The layout of a ring of so many slots and pad rows."""
+        crops, packed = self.crops_per_chunk, self.packed
+        return Layout(slots, self.chunk_image, pads, crops, has_masks, self.pixel, packed)
 
     @property
     def computes_masks(self) -> bool:
@@ -120,11 +136,12 @@ class Options:
     def slots_per_image(self, slots: int) -> int:
         """How many neighbouring slots form one image of the pool, which has at most N images."""
         together = -(-slots // self.batch_size)
-        if together * self.slot.area * self.pixel.channels >= _MOST_ELEMENTS:
+        layout = self.layout(slots)
+        if together * layout.slot.area * self.pixel.channels >= _MOST_ELEMENTS:
             raise OptionError(
-                f"batch_size={self.batch_size} is small for a ring of {slots} chunks of "
-                f"{self.chunk}: DALI would address {together} of them as one image, beyond its "
-                "limit of 2^31 elements; raise batch_size, or lower resident or chunk_size"
+                f"batch_size={self.batch_size} is small for a ring of {layout.in_words}: DALI "
+                f"would address {together} of {slots} slots as one image, beyond its limit of 2^31 "
+                f"elements; raise batch_size, or lower resident or {layout.lever}"
             )
         return together
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nvidia.dali.backend import TensorCPU, TensorListCPU, TensorListGPU
 
 from pydmed_dali.plan.depth import Depth
-from pydmed_dali.ring.arena import Arena
+from pydmed_dali.ring.arena import Arena, Layout
 
 Images: TypeAlias = TensorListCPU | TensorListGPU
 """The slots in address order, then pad rows until the list holds one image per crop of a batch.
@@ -38,13 +38,13 @@ def _as_list(images: Sequence[NDArray[Any]]) -> TensorListCPU:
 
 
 class PoolList:
-    """Where in the list of images a slot lies."""
+    """Where in the list of images a slot lies, and in it a crop."""
 
     def __init__(
-        self, height: int, slots_per_image: int, slice_height: int, depth: Depth | None
+        self, layout: Layout, slots_per_image: int, slice_height: int, depth: Depth | None
     ) -> None:
-        """`height` is a slot's, in which the slices of a volume lie `slice_height` rows apart."""
-        self._height, self._slots_per_image = height, slots_per_image
+        """In a slot the slices of a volume lie `slice_height` rows apart."""
+        self._layout, self._slots_per_image = layout, slots_per_image
         slices = np.arange(1 if depth is None else depth.crop, dtype=np.int32)
         self._down = slices * np.int32(slice_height)
 
@@ -54,13 +54,18 @@ class PoolList:
         return len(self._down)
 
     def address(
-        self, slots: NDArray[np.int64], anchors: NDArray[np.int32]
+        self, slots: NDArray[np.int64], crops: NDArray[np.int64], anchors: NDArray[np.int32]
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """(in_ids (N, D), in_anchors (N, D, 2) (y, x)) of crops at `anchors` (N, 2) in `slots`.
+        """(in_ids (N, D), in_anchors (N, D, 2) (y, x)) of the crops of these numbers in `slots`,
+        which lie at `anchors` (N, 2) in their chunks.
 
         D is 1, or the slices of a crop of a volume.
         """
+        layout = self._layout
+        if layout.packed is not None:
+            anchors = np.zeros_like(anchors)
+            anchors[:, 0] = crops * layout.packed.height
         images, place = np.divmod(slots, self._slots_per_image)
         moved = np.repeat(anchors[:, None], len(self._down), axis=1)
-        moved[:, :, 0] += (place * self._height).astype(np.int32)[:, None] + self._down
+        moved[:, :, 0] += (place * layout.slot.height).astype(np.int32)[:, None] + self._down
         return np.repeat(images.astype(np.int32)[:, None], len(self._down), axis=1), moved

@@ -17,8 +17,6 @@ from pydmed_dali.errors import AnnotationError, SlideMaskError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.loader.annotation_plan import AnnotationPlan, digest_of
 from pydmed_dali.plan.eligible import Eligible
-from pydmed_dali.plan.parts import crops_box
-from pydmed_dali.plan.placement import Positions
 from pydmed_dali.plan.runs import Runs
 from pydmed_dali.slide.view import View
 
@@ -96,18 +94,12 @@ class AnnotatedView:
             raise self._nowhere(number, eligible)
         return self._runs[number]
 
-    def paint(self, mask: Mask, origin: Point, crops: Positions) -> None:
-        """Write the classes of a chunk's pixels to `mask`, (height, width), where crops touch it.
-
-        `origin` is the chunk's top left corner, in view pixels.
-        """
-        box = crops_box(crops, self._crop)
-        out = mask[box.slices]
+    def mask(self, location: Point, size: Size) -> Mask:
+        """The classes of the pixels of a region, (height, width), in view pixels."""
         if self._annotations is None:
-            out[:] = 0
-            return
-        xs, ys = self._points(Point(origin.x + box.location.x, origin.y + box.location.y), box.size)
-        out[:] = find_spans(self._annotations, self._plan.classes, xs, ys).to_mask()
+            return np.zeros((size.height, size.width), np.uint8)
+        xs, ys = self._points(location, size)
+        return find_spans(self._annotations, self._plan.classes, xs, ys).to_mask()
 
     def at_centres(self, tile: Size, stride: Size, shape: tuple[int, int]) -> Mask:
         """The class in which the centre of each tile of a grid lies, (rows, columns); 0 for none.

@@ -70,7 +70,7 @@ class BigChunkLoader:
         `origin` on.
 
         `origin` is in view pixels. Crops touch only the `parts` of `out`, so what lies outside of
-        them may be left as it is. `out` lies in the shared memory of the ring: fill it in place,
-        and keep no reference to it. Places outside the slide take its background colour.
+        them may be left as it is. `out` is memory of the ring, or the next chunk's too: fill it in
+        place, and keep no reference to it. Places outside the slide take its background colour.
         """
         read_view(slide, view, origin, out, parts)

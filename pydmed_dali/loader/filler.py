@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from pydmed_dali.errors import (
     OwnCodeError,
@@ -22,7 +19,6 @@ from pydmed_dali.errors import (
     SlideReadError,
     SlideScaleError,
 )
-from pydmed_dali.geometry import Point
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import (
     Answer,
@@ -42,7 +38,7 @@ from pydmed_dali.loader.visit import Visit
 from pydmed_dali.plan.depth import Slab
 from pydmed_dali.plan.eligible import Eligible
 from pydmed_dali.plan.grid import GridPlacer
-from pydmed_dali.plan.placement import Placement, Positions
+from pydmed_dali.plan.placement import Placement
 from pydmed_dali.plan.runs import Runs
 from pydmed_dali.ring.arena import Arena
 from pydmed_dali.slide.cache import Cache
@@ -62,11 +58,6 @@ _OURS = (
     SlideChangedError,
 )
 _MOST_OPEN = 8  # open slides a process keeps: each holds the file's directory in memory
-_POISON = "PYDMED_DALI_POISON"
-"""Environment variable that has a slot filled with a colour before a chunk is read into it, so that
-a crop of pixels which were not read shows it, and not a former chunk."""
-_POISON_COLOUR = (1, 254, 1)
-_POISON_CLASS = 254
 
 
 class Filler:
@@ -147,7 +138,7 @@ class Filler:
         annotated: AnnotatedView | None,
     ) -> tuple[Placement, Slab, int, str | None]:
         """Write the chunk's crops and pixels; where it lies, pixels decoded, a policy's state."""
-        placer, slot = self._plan.placer, self._arena.chunk(job.slot)
+        placer = self._plan.placer
         eligible: Eligible | Runs | None = tissue.eligible if tissue else None
         if annotated:
             eligible = annotated.places(
@@ -157,21 +148,13 @@ class Filler:
         placement, state = place_chunk(self._places, visit, job)
         table = self._arena.table(job.slot)
         table[:] = place_crops(self._places, visit, placement, len(table))
-        if _POISON in os.environ:
-            slot[:] = np.resize(_POISON_COLOUR, slot.shape[-1])
         if annotated:
-            self._paint(job.slot, annotated, placement.origin, table)
+            self._reader.paint(job.slot, annotated, placement.origin, table)
         if self._plan.depth is None:
             decoded = self._reader.read_image(job.slot, slide, view, placement, table)
             return placement, Slab(0, 1), decoded, state
         slab, decoded = self._reader.read_slices(job, slide, view, placement, table)
         return placement, slab, decoded, state
-
-    def _paint(self, slot: int, annotated: AnnotatedView, origin: Point, crops: Positions) -> None:
-        mask = self._arena.mask(slot)
-        if _POISON in os.environ:
-            mask[:] = _POISON_CLASS
-        annotated.paint(mask, origin, crops)
 
     def _failed(self, job: Job, error: Exception, opened: bool) -> Failed:
         """The answer for what was raised, or for the changed file that was the reason of it."""

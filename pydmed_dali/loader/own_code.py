@@ -18,12 +18,21 @@ from pydmed_dali.plan.placement import Placement, Positions
 MOST_STATE = 4096
 """Characters of a patient's state, as JSON: it travels with every visit."""
 
+_OUR_READER = BigChunkLoader.extract_bigchunk
+
 _Result = TypeVar("_Result")
 
 
 def has_policy(loader: BigChunkLoader) -> bool:
     """Whether the loader chooses where BigChunks lie."""
     return type(loader).place_chunk is not BigChunkLoader.place_chunk
+
+
+def has_own_reader(loader: BigChunkLoader) -> bool:
+    """Whether the loader reads chunks by code of its own, be it a method that was put in place of
+    ours.
+    """
+    return getattr(loader.extract_bigchunk, "__func__", None) is not _OUR_READER
 
 
 def place_chunk(loader: BigChunkLoader, visit: Visit, job: Job) -> tuple[Placement, str | None]:

@@ -1,26 +1,38 @@
-"""Reading the pixels of a chunk: of each image in it, the parts that its crops touch."""
+"""Reading a chunk: of each image in it, the parts that its crops touch, or those crops alone."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pydmed_dali.errors import SlideFormatError
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import Job
+from pydmed_dali.loader.own_code import has_own_reader
 from pydmed_dali.plan.depth import Depth, Slab
-from pydmed_dali.plan.parts import decoded_pixels, touched_parts
+from pydmed_dali.plan.parts import crops_box, decoded_pixels, touched_parts
 from pydmed_dali.plan.placement import Placement, Placer, Positions
 from pydmed_dali.ring.arena import Arena
-from pydmed_dali.slide.protocol import Slide, Volume
-from pydmed_dali.slide.view import View
+from pydmed_dali.slide.protocol import Pixels, Slide, Volume
+from pydmed_dali.slide.view import View, read_crops, reads_crops
+
+if TYPE_CHECKING:
+    from pydmed_dali.loader.annotated import AnnotatedView
 
 _BLOCK = Size(256, 256)  # what is decoded or left out where the file's own tiles are not known
+_POISON = "PYDMED_DALI_POISON"
+"""Environment variable that has memory filled with a colour before a chunk is read into it, so that
+a crop of pixels which were not read shows it, and not a former chunk."""
+_POISON_COLOUR = (1, 254, 1)
+_POISON_CLASS = 254
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChunkReader:
     """Fills slots of an arena, with what a loader reads."""
 
@@ -28,17 +40,37 @@ class ChunkReader:
     arena: Arena
     placer: Placer
     depth: Depth | None
+    _chunk: NDArray[Any] | None = None  # where crops are cut from, once it was needed
 
     def read_image(
         self, slot: int, slide: Slide, view: View, placement: Placement, crops: Positions
     ) -> int:
-        """Fill a slot with the chunk of a slide; pixels decoded."""
-        extent = _at_least(placement.size, self.placer.crop)
-        parts, decoded = self._touched(slide, view, placement.origin, extent, crops)
-        self._map_pages(slot, parts)
-        out = self.arena.chunk(slot)[: extent.height, : extent.width]
-        self.loader.extract_bigchunk(slide, view, placement.origin, out, parts)
-        return decoded
+        """Fill a slot with the chunk of a slide, or with its crops; pixels decoded."""
+        layout = self.arena.layout
+        if layout.packed is None:
+            chunk = self.arena.pixels(slot)
+            return self._read_chunk(chunk, slide, view, placement, crops, slot)
+        self.arena.map_pages(slot)
+        images = _poisoned(self.arena.crops(slot))
+        if has_own_reader(self.loader) or not reads_crops(slide, view):
+            if self._chunk is None:
+                shape = (layout.chunk.height, layout.chunk.width, layout.pixel.channels)
+                self._chunk = np.empty(shape, layout.pixel.dtype)
+            decoded = self._read_chunk(self._chunk, slide, view, placement, crops)
+            cut_crops(self._chunk, crops, images)
+            return decoded
+        return read_crops(slide, view, placement.origin, crops, images)
+
+    def paint(self, slot: int, annotated: AnnotatedView, origin: Point, crops: Positions) -> None:
+        """Fill a slot's mask with the classes of the pixels that crops show."""
+        box = crops_box(crops, self.placer.crop)
+        corner = Point(origin.x + box.location.x, origin.y + box.location.y)
+        classes = annotated.mask(corner, box.size)
+        if self.arena.layout.packed is None:
+            _poisoned_mask(self.arena.mask(slot))[box.slices] = classes
+        else:
+            inside = crops - (box.location.y, box.location.x)
+            cut_crops(classes, inside, _poisoned_mask(self.arena.crop_masks(slot)))
 
     def read_slices(
         self,
@@ -73,7 +105,7 @@ class ChunkReader:
                     slide, view, placement.origin, extent, crops[inside]
                 )
         self._map_pages(job.slot, [part for parts, _ in touched.values() for part in parts])
-        height, slot = self.placer.chunk.height, self.arena.chunk(job.slot)
+        height, slot = self.placer.chunk.height, _poisoned(self.arena.pixels(job.slot))
         for number, (parts, _) in touched.items():
             out = slot[number * height :][: extent.height, : extent.width]
             if slab.first + number < slide.depth:
@@ -85,8 +117,29 @@ class ChunkReader:
         return slab, sum(decoded for _, decoded in touched.values())
 
     def _map_pages(self, slot: int, parts: list[Region]) -> None:
-        share = sum(part.size.area for part in parts) / self.arena.layout.chunk.area
+        share = sum(part.size.area for part in parts) / self.arena.layout.slot.area
         self.arena.map_pages(slot, share)
+
+    def _read_chunk(
+        self,
+        chunk: NDArray[Any],
+        slide: Slide,
+        view: View,
+        placement: Placement,
+        crops: Positions,
+        slot: int | None = None,
+    ) -> int:
+        """Fill a chunk, (height, width, channels), where its crops touch it; pixels decoded.
+
+        `slot` is where it lies, if it lies in the arena.
+        """
+        extent = _at_least(placement.size, self.placer.crop)
+        parts, decoded = self._touched(slide, view, placement.origin, extent, crops)
+        if slot is not None:
+            self._map_pages(slot, parts)
+        out = _poisoned(chunk)[: extent.height, : extent.width]
+        self.loader.extract_bigchunk(slide, view, placement.origin, out, parts)
+        return decoded
 
     def _touched(
         self, slide: Slide, view: View, origin: Point, extent: Size, crops: Positions
@@ -105,3 +158,24 @@ class ChunkReader:
 def _at_least(size: Size, crop: Size) -> Size:
     """What must be filled: a slide smaller than a crop is continued by its background."""
     return Size(max(size.width, crop.width), max(size.height, crop.height))
+
+
+def cut_crops(chunk: NDArray[Any], crops: Positions, images: NDArray[Any]) -> None:
+    """Copy the crops at `crops`, (R, 2) (y, x), of a chunk to `images`, (R, height, width, ...)."""
+    height, width = images.shape[1:3]
+    for image, (y, x) in zip(images, crops.tolist(), strict=True):
+        image[:] = chunk[y : y + height, x : x + width]
+
+
+def _poisoned(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Pixels (..., channels), filled with a colour first if the environment asks for it."""
+    if _POISON in os.environ:
+        pixels[:] = np.resize(_POISON_COLOUR, pixels.shape[-1])
+    return pixels
+
+
+def _poisoned_mask(mask: Pixels) -> Pixels:
+    """As `_poisoned`, of classes."""
+    if _POISON in os.environ:
+        mask[:] = _POISON_CLASS
+    return mask

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pydmed_dali.geometry import Region, Size
+from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.loader.messages import Answer, Failed, Job, Loaded
 from pydmed_dali.loader.pool import Pool
 from pydmed_dali.plan.parts import crops_box
@@ -42,7 +42,7 @@ class Copier(Protocol):
     """
 
     def copy(self, stage: int, slot: int, box: Region) -> Ticket:
-        """Begin to copy what lies in `box`, in the chunk's pixels, of a staging slot into a slot.
+        """Begin to copy what lies in `box`, in the slot's pixels, of a staging slot into a slot.
 
         Neither slot is touched by others until the ticket is done.
         """
@@ -123,7 +123,11 @@ class StagedPool:
         assert isinstance(answer, Loaded)
         table = self._staging.table(stage)
         self._tables[slot] = table
-        ticket = self._copier.copy(stage, slot, crops_box(table, self._crop))
+        layout = self._staging.layout
+        box = Region(Point(0, 0), layout.slot)
+        if layout.packed is None:
+            box = crops_box(table, self._crop)
+        ticket = self._copier.copy(stage, slot, box)
         self._copies.append(_Copying(stage, answer, ticket))
 
     def _copied(self) -> list[Answer]:

@@ -15,6 +15,8 @@ from pydmed_dali.plan.parts import decoded_pixels, touched_parts
 from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Sampler
 from pydmed_dali.plan.window import Window
+from pydmed_dali.ring.arena import Layout
+from pydmed_dali.ring.packing import packed_crop
 
 _DEPTH = 2  # batches in flight: the default prefetch depth
 _VISITS = 4  # chunks whose crops are laid out, to see what they touch
@@ -35,9 +37,13 @@ class Setting:
 
     @property
     def ring_bytes(self) -> int:
-        """Memory of the resident chunks."""
+        """Memory of the ring. Where it holds crops, each worker has a chunk of its own beside it if
+        slides are not decoded directly.
+        """
         window = Window(self.resident, self.crops_per_chunk, self.batch_size)
-        return window.ring_size(_DEPTH, self.num_workers) * self.chunk.area * _CHANNELS
+        slots = window.ring_size(_DEPTH, self.num_workers)
+        packed = packed_crop(self.chunk, self.crop, self.crops_per_chunk)
+        return Layout(slots, self.chunk, 0, self.crops_per_chunk, packed=packed).pixel_bytes
 
     @property
     def batch_bytes(self) -> int:

@@ -37,12 +37,15 @@ def mix(*key: int | NDArray[np.integer]) -> Words:
     generators", OOPSLA 2014), applied word after word. numpy's generators are not used because
     their streams may change between numpy versions, and a resumed run must not.
     """
-    state = np.zeros(1, np.uint64)
+    state: int | Words = 0
     for word in key:
-        if isinstance(word, int):
-            word = np.array([word & _WORD], np.uint64)
-        state = _finalize((state + np.uint64(_GOLDEN)) ^ word.astype(np.uint64))
-    return state
+        if isinstance(word, int) and isinstance(state, int):  # numpy takes ten times as long
+            state = _finalize_word(((state + _GOLDEN) & _WORD) ^ (word & _WORD))
+            continue
+        before = state if isinstance(state, np.ndarray) else np.array([state], np.uint64)
+        words = np.uint64(word & _WORD) if isinstance(word, int) else word.astype(np.uint64)
+        state = _finalize((before + np.uint64(_GOLDEN)) ^ words)
+    return state if isinstance(state, np.ndarray) else np.array([state], np.uint64)
 
 
 def uniform(*key: int | NDArray[np.integer]) -> NDArray[np.float64]:
@@ -53,6 +56,12 @@ def uniform(*key: int | NDArray[np.integer]) -> NDArray[np.float64]:
 def permutation(length: int, *key: int) -> NDArray[np.int64]:
     """0..length-1 in a random order given by the key."""
     return np.argsort(mix(*key, np.arange(length)), kind="stable")
+
+
+def _finalize_word(bits: int) -> int:
+    bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+    bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & _WORD
+    return bits ^ (bits >> 31)
 
 
 def _finalize(bits: Words) -> Words:

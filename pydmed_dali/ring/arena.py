@@ -1,9 +1,12 @@
 """The host arena: one anonymous shared memory that every process of a source maps.
 
-Layout, in this order: the slots, each one chunk (height, width, channels) of a pixel format, back
-to back; pad rows, which fill a DALI batch up to its length; where there are annotations, from the
-next page on, a mask of each slot, (height, width) uint8, and pad rows of masks; and, from the next
-page on, each slot's table of crop positions, (R, 2) int32 (y, x).
+Layout, in this order: the slots, each an image (height, width, channels) of a pixel format, back to
+back; pad rows, which fill a DALI batch up to its length; where there are annotations, from the next
+page on, a mask of each slot, (height, width) uint8, and pad rows of masks; and, from the next page
+on, each slot's table of crop positions, (R, 2) int32 (y, x).
+
+A slot holds a chunk, or, where few crops are taken of one, those crops (packing.py): one below the
+other, as one image that is as wide as a crop.
 """
 
 from __future__ import annotations
@@ -27,8 +30,8 @@ from pydmed_dali.ring.pixel_format import RGB8, PixelFormat
 from pydmed_dali.slide.protocol import Pixels
 from pydmed_dali.wording import gib
 
-_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, which Python's mmap has no name for
 _MUCH = 0.5
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, which Python's mmap has no name for
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Layout:
     slots: int
     """P: chunks that fit."""
     chunk: Size
-    """Extent of a slot in pixels."""
+    """Extent of a chunk in pixels."""
     pads: int
     """Rows of pixels behind the slots."""
     crops: int
@@ -47,11 +50,32 @@ class Layout:
     """Whether each slot has a mask beside its pixels."""
     pixel: PixelFormat = RGB8
     """What a pixel is made of."""
+    packed: Size | None = None
+    """Extent of a crop, where slots hold a chunk's crops; None where they hold the chunk."""
 
     @property
-    def chunk_bytes(self) -> int:
+    def slot(self) -> Size:
+        """Extent of a slot in pixels."""
+        if self.packed is None:
+            return self.chunk
+        return Size(self.packed.width, self.packed.height * self.crops)
+
+    @property
+    def in_words(self) -> str:
+        """What the slots hold, for an error's text."""
+        if self.packed is None:
+            return f"{self.slots} chunks of {self.chunk} pixels"
+        return f"{self.slots} times {self.crops} crops of {self.packed} pixels"
+
+    @property
+    def lever(self) -> str:
+        """The option that makes slots smaller."""
+        return "chunk_size" if self.packed is None else "crops_per_chunk"
+
+    @property
+    def slot_bytes(self) -> int:
         """Bytes of one slot."""
-        return self.chunk.area * self.pixel.nbytes
+        return self.slot.area * self.pixel.nbytes
 
     @property
     def masks_offset(self) -> int:
@@ -76,13 +100,13 @@ class Layout:
         return [(0, self.pixel.nbytes), *([(self.masks_offset, 1)] if self.has_masks else [])]
 
     def images(self, slots_per_image: int) -> list[tuple[int, int]]:
-        """(where it begins, in bytes; its rows) of each image that DALI sees, `chunk.width` wide.
+        """(where it begins, in bytes; its rows) of each image that DALI sees, `slot.width` wide.
 
         The slots in order, `slots_per_image` of them to an image, then the pad rows: each image
         begins where the one before it ends.
         """
         rows = [
-            min(slots_per_image, self.slots - first) * self.chunk.height
+            min(slots_per_image, self.slots - first) * self.slot.height
             for first in range(0, self.slots, slots_per_image)
         ] + [1] * self.pads
         ends = np.cumsum([0, *rows]) * self.row_bytes
@@ -98,12 +122,12 @@ class Layout:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row of pixels."""
-        return self.chunk.width * self.pixel.nbytes
+        return self.slot.width * self.pixel.nbytes
 
     @property
     def pixel_bytes(self) -> int:
         """Bytes of slots and pad rows, which is what DALI sees."""
-        return self.slots * self.chunk_bytes + self.pads * self.row_bytes
+        return self.slots * self.slot_bytes + self.pads * self.row_bytes
 
     @property
     def nbytes(self) -> int:
@@ -132,12 +156,15 @@ class Arena:
         self.tables = tables.reshape(layout.slots, layout.crops, 2)
         """(P, R, 2) int32: (y, x) of every crop of every slot, in the chunk's pixels."""
 
-    def chunk(self, slot: int) -> NDArray[Any]:
+    def pixels(self, slot: int) -> NDArray[Any]:
         """The pixels of a slot, (height, width, channels)."""
-        chunk = self.layout.chunk
-        return self._rows(slot * self.layout.chunk_bytes, chunk.height)
+        return self._rows(slot * self.layout.slot_bytes, self.layout.slot.height)
 
-    def map_pages(self, slot: int, share: float) -> None:
+    def crops(self, slot: int) -> NDArray[Any]:
+        """Where slots hold crops: those of a slot, (R, height, width, channels)."""
+        return self._one_by_one(self.pixels(slot))
+
+    def map_pages(self, slot: int, share: float = 1.0) -> None:
         """Have this process's page tables hold a slot, of which it is to write `share`, 0 to 1.
 
         All at once takes a third of the time that it takes page by page, as tiles are written. A
@@ -149,8 +176,8 @@ class Arena:
             self._met.add(slot)
         elif slot not in self._mapped:
             self._mapped.add(slot)
-            begin = slot * self.layout.chunk_bytes // mmap.PAGESIZE * mmap.PAGESIZE
-            end = (slot + 1) * self.layout.chunk_bytes
+            begin = slot * self.layout.slot_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+            end = (slot + 1) * self.layout.slot_bytes
             with suppress(OSError):
                 self._map.madvise(_POPULATE_WRITE, begin, end - begin)
 
@@ -165,9 +192,13 @@ class Arena:
 
     def mask(self, slot: int) -> Pixels:
         """The mask of a slot, (height, width)."""
-        chunk = self.layout.chunk
-        start = self.layout.masks_offset + slot * chunk.area
-        return self.memory[start : start + chunk.area].reshape(chunk.height, chunk.width)
+        extent = self.layout.slot
+        start = self.layout.masks_offset + slot * extent.area
+        return self.memory[start : start + extent.area].reshape(extent.height, extent.width)
+
+    def crop_masks(self, slot: int) -> Pixels:
+        """Where slots hold crops: the masks of those of a slot, (R, height, width)."""
+        return self._one_by_one(self.mask(slot))
 
     def masks(self, slots_per_image: int) -> list[Pixels]:
         """The masks of the images that DALI sees, each (height, width, 1), or none at all."""
@@ -175,14 +206,18 @@ class Arena:
         if not layout.has_masks:
             return []
         return [
-            self.memory[start : start + rows * layout.chunk.width].reshape(rows, -1, 1)
+            self.memory[start : start + rows * layout.slot.width].reshape(rows, -1, 1)
             for start, rows in layout.mask_images(slots_per_image)
         ]
 
     def _rows(self, start: int, rows: int) -> NDArray[Any]:
         layout = self.layout
         pixels = self.memory[start : start + rows * layout.row_bytes].view(layout.pixel.dtype)
-        return pixels.reshape(rows, layout.chunk.width, layout.pixel.channels)
+        return pixels.reshape(rows, layout.slot.width, layout.pixel.channels)
+
+    def _one_by_one(self, image: NDArray[Any]) -> NDArray[Any]:
+        assert self.layout.packed is not None
+        return image.reshape(self.layout.crops, self.layout.packed.height, *image.shape[1:])
 
 
 class SharedArena:
@@ -213,7 +248,7 @@ class SharedArena:
     @property
     def untouched_bytes(self) -> int:
         """Bytes promised to slots that were never filled: not yet missing from free memory."""
-        per_slot = self.layout.chunk_bytes + self.layout.has_masks * self.layout.chunk.area
+        per_slot = self.layout.slot_bytes + self.layout.has_masks * self.layout.slot.area
         return (self.layout.slots - len(self._filled)) * per_slot
 
     def close(self) -> None:
@@ -232,8 +267,8 @@ def _refuse_overrun(layout: Layout, promised: int) -> None:
     free = free_memory() - promised
     if layout.nbytes > free:
         raise RingMemoryError(
-            f"the ring needs {gib(layout.nbytes)} ({layout.slots} chunks of {layout.chunk} "
-            f"pixels), but {gib(max(free, 0))} are free here"
+            f"the ring needs {gib(layout.nbytes)} ({layout.in_words}), "
+            f"but {gib(max(free, 0))} are free here"
             + (f", with {gib(promised)} promised to other sources" if promised else "")
-            + "; lower chunk_size, resident, batch_size or num_workers"
+            + f"; lower {layout.lever}, resident, batch_size or num_workers"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,7 @@ _LINE = 32  # bytes; see `scratch`
 _CHANNELS = 3
 
 
+Integers = NDArray[np.int64]
 Lines = NDArray[np.uint8]
 """An image, (height, width * 3) uint8: the channels of a row's pixels one after another."""
 
@@ -44,6 +45,21 @@ class _Read(NamedTuple):
     """The same in the level's own."""
     inside: Region
     """What of it lies inside the level, in the level's pixels; of no area if nothing."""
+
+
+class _Pieces(NamedTuple):
+    """Pieces of tiles that images show, tile after tile; of each, and of its image: where it lies,
+    in rows and in bytes of a row.
+    """
+
+    tile: Integers
+    image: Integers
+    top: Integers
+    bottom: Integers
+    left: Integers
+    right: Integers
+    y: Integers
+    x: Integers
 
 
 class TiledSlide:
@@ -76,6 +92,7 @@ class TiledSlide:
 
     def read_into(self, out: Pixels, location: Point, level: int) -> None:
         """See `Slide.read_into`."""
+        self._refuse_others(out)
         self._carry_out([self._planned(out, location, level)], level)
 
     def read_parts(
@@ -86,11 +103,31 @@ class TiledSlide:
         What of the file they need is asked for together: a disk serves some hundred requests a
         second, whatever their length.
         """
+        self._refuse_others(out)
         reads = [
             self._planned(out[part.slices], location, level)
             for part, location in zip(parts, locations, strict=True)
         ]
         self._carry_out(reads, level)
+
+    def read_crops(self, out: Pixels, places: Integers, level: int) -> int:
+        """Fill the images of `out`, (n, height, width, 3) and contiguous, as `read_into` would.
+
+        `places` is (n, 2), (y, x) of their upper left corners in the level's own pixels. A tile
+        that several of them show is decoded once. Returns how many pixels all those tiles have.
+        """
+        self._refuse_others(out)
+        self._fill_beyond(out, places, level)
+        pieces = _pieces(places, Size(out.shape[2], out.shape[1]), self._levels[level])
+        if not len(pieces.tile):
+            return 0
+        tiles, damaged = self._decode_pieces(out, pieces, level)
+        downsample = self._facts.level_downsamples[level]
+        for number in sorted(damaged):
+            y, x = places[number].tolist()
+            location = Point(round(x * downsample), round(y * downsample))
+            self.read_into(out[number], location, level)
+        return tiles * self._levels[level].tile.area
 
     def decode_into(self, out: Pixels, location: Point, level: int) -> None:
         """As `read_into`, without OpenSlide's help: raises whatever the decoder does."""
@@ -109,22 +146,22 @@ class TiledSlide:
         return _Read(out, location, place, _cut(place, size, self._levels[level].dimensions))
 
     def _carry_out(self, reads: Sequence[_Read], level: int) -> None:
-        self._announce([read.inside for read in reads], self._levels[level])
+        tiles = self._levels[level]
+        wanted = np.zeros((tiles.rows, tiles.columns), np.bool_)
+        for read in reads:
+            if read.inside.size.area:
+                wanted[_touched(read.inside, tiles.tile)] = True
+        self._announce(np.flatnonzero(wanted), tiles)
         for read in reads:
             try:
                 self._decode(read, level)
             except Exception as error:  # the decoders raise whatever a damaged tile leads them to
                 self._leave_to_openslide(read.out, read.location, level, error)
 
-    def _announce(self, regions: Iterable[Region], tiles: TiledLevel) -> None:
-        """Have the kernel fetch the tiles that some region inside the level touches, in as few
-        pieces as sensible: what lies between two of them is fetched too, where it is little.
+    def _announce(self, numbers: Integers, tiles: TiledLevel) -> None:
+        """Have the kernel fetch the tiles of these numbers, in as few pieces as sensible: what lies
+        between two of them is fetched too, where it is little.
         """
-        wanted = np.zeros((tiles.rows, tiles.columns), np.bool_)
-        for region in regions:
-            if region.size.area:
-                wanted[_touched(region, tiles.tile)] = True
-        numbers = np.flatnonzero(wanted)
         if not len(numbers):
             return
         begins = tiles.offsets[numbers]
@@ -163,6 +200,53 @@ class TiledSlide:
             for column, data in enumerate(coded, columns.start):
                 decode(data, pixels, wanted)
                 _place(decoded, Point(column * tile.width - x, top), lines)
+
+    def _decode_pieces(self, out: Pixels, pieces: _Pieces, level: int) -> tuple[int, set[int]]:
+        """Fill images with pieces of tiles: (how many tiles those are, the images of which one
+        could not be decoded).
+        """
+        tiles, decode = self._levels[level], self._decoders[level]
+        numbers, begins = np.unique(pieces.tile, return_index=True)
+        self._announce(numbers, tiles)
+        heights = np.maximum.reduceat(pieces.bottom, begins).tolist()
+        pixels, lines = (
+            self._scratch(tiles.tile),
+            out.reshape(len(out), out.shape[1], -1, copy=False),
+        )
+        decoded = pixels.reshape(tiles.tile.height, -1)
+        ends = [*begins[1:].tolist(), len(pieces.tile)]
+        rows = np.stack(pieces[1:], axis=1).tolist()
+        coded = zip(tiles.counts[numbers].tolist(), tiles.offsets[numbers].tolist(), strict=True)
+        damaged: set[int] = set()
+        for place, height, begin, end in zip(coded, heights, begins.tolist(), ends, strict=True):
+            try:
+                decode(memoryview(self._pread(*place)), pixels, height)
+            except Exception:  # as in `_carry_out`
+                damaged.update(image for image, *_ in rows[begin:end])
+                continue
+            for image, top, bottom, left, right, y, x in rows[begin:end]:
+                target = lines[image, y : y + bottom - top, x : x + right - left]
+                _copy_rows(decoded[top:bottom, left:right], target)
+        return len(numbers), damaged
+
+    def _fill_beyond(self, out: Pixels, places: Integers, level: int) -> None:
+        """Fill what of images at `places` lies outside of the level with the background."""
+        size, extent = Size(out.shape[2], out.shape[1]), self._levels[level].dimensions
+        last = (extent.height - size.height, extent.width - size.width)
+        for number in np.flatnonzero(((places < 0) | (places > last)).any(axis=1)).tolist():
+            y, x = places[number].tolist()
+            inside = _cut(Point(x, y), size, extent)
+            within = Region(_less(inside.location, Point(x, y)), inside.size)
+            _fill_around(out[number], within, self._facts.background)
+
+    def _refuse_others(self, out: Pixels) -> None:
+        """Raise `SlideReadError` for memory of other pixels than a slide has."""
+        if out.shape[-1] != _CHANNELS or out.dtype != np.uint8:
+            raise SlideReadError(
+                f"{self._path}: its pixels are {_CHANNELS} x uint8, and {out.shape[-1]} x "
+                f"{out.dtype} were asked for; a loader with another pixel_format needs an "
+                "extract_bigchunk, or slides, of its own"
+            )
 
     def _fetch(self, tiles: TiledLevel, run: slice) -> list[memoryview]:
         """The coded bytes of neighbouring tiles: in one piece where they lie together."""
@@ -264,8 +348,42 @@ def _place(tile: Lines, corner: Point, lines: Lines) -> None:
     if target.shape != tile.shape:
         rows, length = target.shape
         tile = tile[max(-top, 0) :, max(-left, 0) :][:rows, :length]
+    _copy_rows(tile, target)
+
+
+def _copy_rows(source: Lines, target: Lines) -> None:
     whole_row = f"V{target.shape[1]}"
-    np.copyto(target.view(whole_row), tile.view(whole_row))
+    np.copyto(target.view(whole_row), source.view(whole_row))
+
+
+def _pieces(places: Integers, size: Size, tiles: TiledLevel) -> _Pieces:
+    """What images of `size` at `places` (n, 2), (y, x) in the level's pixels, take of its tiles."""
+    height, width = tiles.tile.height, tiles.tile.width
+    begin = np.maximum(places, 0).astype(np.int64)
+    extent = (tiles.dimensions.height, tiles.dimensions.width)
+    end = np.minimum(places + np.array((size.height, size.width)), extent)
+    first = begin // (height, width)
+    row = first[:, 0] + np.arange((size.height - 1) // height + 2)[:, None, None]
+    column = first[:, 1] + np.arange((size.width - 1) // width + 2)[:, None]
+    top, bottom = np.maximum(begin[:, 0], row * height), np.minimum(end[:, 0], (row + 1) * height)
+    left, right = (
+        np.maximum(begin[:, 1], column * width),
+        np.minimum(end[:, 1], (column + 1) * width),
+    )
+    met = (top < bottom) & (left < right)  # (tiles down, tiles along, images)
+    found = _Pieces(
+        row * tiles.columns + column,
+        np.arange(len(places)),
+        top - row * height,
+        bottom - row * height,
+        (left - column * width) * _CHANNELS,
+        (right - column * width) * _CHANNELS,
+        top - places[:, 0],
+        (left - places[:, 1]) * _CHANNELS,
+    )
+    flat = [np.broadcast_to(values, met.shape)[met] for values in found]
+    order = np.argsort(flat[0], kind="stable")
+    return _Pieces(*(values[order] for values in flat))
 
 
 def scratch(tile: Size) -> Pixels:

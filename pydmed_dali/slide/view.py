@@ -126,6 +126,23 @@ def read_view(
                 _resample(slide, view, corner, out[block.slices])
 
 
+def reads_crops(slide: Slide, view: View) -> bool:
+    """Whether `read_crops` can be used: not where a view is resampled, or OpenSlide reads."""
+    return view.is_level and isinstance(slide, TiledSlide)
+
+
+def read_crops(
+    slide: Slide, view: View, origin: Point, crops: NDArray[np.int32], out: NDArray[Any]
+) -> int:
+    """Fill `out`, (R, height, width, 3), with the crops at `crops`, (R, 2) (y, x), of a chunk.
+
+    `origin` is the chunk's corner, and all is in view pixels. What comes is what `read_view` would
+    fill a chunk with, and is decoded once as there. Returns how many pixels were decoded.
+    """
+    assert isinstance(slide, TiledSlide)
+    return slide.read_crops(out, crops + np.array((origin.y, origin.x)), view.level)
+
+
 def _meet(one: Region, other: Region) -> bool:
     """Whether two regions have a pixel in common."""
     return all(

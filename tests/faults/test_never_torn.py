@@ -16,11 +16,13 @@ from tests.faults.colours import CHUNK, CROP, ColourLoader, colour_dataset, coun
 from tests.support import NAMES, Batch, first
 
 CROPS_EACH = int(os.environ.get("PYDMED_DALI_STRESS_CROPS", 2_000))
-"""Crops of each of the twelve runs; 84,000 make a million together."""
+"""Crops of each of the fourteen runs; 72,000 make a million together."""
 BURST = 6  # batches taken without a pause, so that DALI is cutting while slots are overwritten
 
 
-def open_source(depth: int, seed: int = 0, passes: int | None = None) -> BigChunkSource:
+def open_source(
+    depth: int, seed: int = 0, passes: int | None = None, per_chunk: int = 16
+) -> BigChunkSource:
     """A tight ring: every slot that becomes free is written to at once."""
     return BigChunkSource(
         colour_dataset(40),
@@ -28,7 +30,7 @@ def open_source(depth: int, seed: int = 0, passes: int | None = None) -> BigChun
         crop_size=CROP,
         batch_size=64,
         resident=8,
-        crops_per_chunk=16,
+        crops_per_chunk=per_chunk,
         num_workers=2,
         prefetch_depth=depth,
         seed=seed,
@@ -57,11 +59,13 @@ def count(batches: Iterator[Batch], crops: int) -> int:
     return found
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_an_endless_source(depth: int) -> None:
-    with open_source(depth) as source:
+@pytest.mark.parametrize(("depth", "per_chunk"), [(1, 16), (2, 16), (3, 16), (1, 3), (2, 3)])
+def test_an_endless_source(depth: int, per_chunk: int) -> None:
+    """With 3 crops a chunk, slots hold crops."""
+    with open_source(depth, per_chunk=per_chunk) as source:
+        assert (source._engine.ring.layout.packed is None) == (per_chunk == 16)
         assert count(endless(source, depth), CROPS_EACH) == 0
-        assert source.stats().chunks_read > CROPS_EACH / 16
+        assert source.stats().chunks_read > CROPS_EACH / per_chunk
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -101,11 +105,13 @@ def test_cutting_that_is_late_is_waited_for(depth: int) -> None:
 
 
 @pytest.mark.usefixtures("slow_to_cut")
-@pytest.mark.parametrize("depth", [2, 3])
-def test_a_lease_shorter_by_one_is_noticed(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("depth", "per_chunk"), [(2, 16), (3, 16), (2, 3)])
+def test_a_lease_shorter_by_one_is_noticed(
+    depth: int, per_chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The tests above can fail: with slots freed one batch too early, crops are torn."""
     rule = Window.oldest_in_use
     monkeypatch.setattr(Window, "oldest_in_use", lambda w, call, depth: rule(w, call, depth - 1))
-    with open_source(depth) as source:
+    with open_source(depth, per_chunk=per_chunk) as source:
         batches = endless(source, depth)
         assert any(count(batches, 1) for _ in range(200))

@@ -30,8 +30,8 @@ def used() -> int:
 def open_source(place: dict[str, Any], resident: int = 24) -> BigChunkSource:
     """A ring of about 12 MiB a chunk, which every batch moves on."""
     return BigChunkSource(
-        colour_dataset(40), chunk_size=2048, crop_size=64, batch_size=64, resident=resident,
-        crops_per_chunk=32, num_workers=2, loader=ColourLoader(), **place,
+        colour_dataset(40), chunk_size=2048, crop_size=256, batch_size=64, resident=resident,
+        crops_per_chunk=64, num_workers=2, loader=ColourLoader(), **place,
     )  # fmt: skip
 
 

@@ -20,7 +20,9 @@ GIB = 2**30
 
 
 def open_source(place: dict[str, Any], depth: int, per_chunk: int = 16) -> BigChunkSource:
-    """With 64 crops a chunk and six batches in flight reading is ahead, and errors show soonest."""
+    """With 64 crops a chunk and six batches in flight reading is ahead, and errors show soonest;
+    with 3, slots hold crops.
+    """
     return BigChunkSource(
         colour_dataset(40), chunk_size=CHUNK, crop_size=CROP, batch_size=64, resident=8,
         crops_per_chunk=per_chunk, num_workers=2, prefetch_depth=depth,
@@ -38,7 +40,7 @@ def torn_crops(source: BigChunkSource, batches: int) -> int:
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize(("depth", "per_chunk"), [(1, 16), (2, 16), (3, 16), (6, 64)])
+@pytest.mark.parametrize(("depth", "per_chunk"), [(1, 16), (2, 16), (3, 16), (6, 64), (2, 3)])
 def test_an_endless_source(place: dict[str, Any], depth: int, per_chunk: int) -> None:
     with open_source(place, depth, per_chunk) as source:
         assert torn_crops(source, BATCHES) == 0

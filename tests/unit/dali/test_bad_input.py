@@ -46,13 +46,18 @@ SMALL: dict[str, Any] = {
     "num_workers": 1,
 }
 
+MANY = 5000  # crops: of so many, slots hold the chunk
+
 BAD_OPTIONS = [
     ({"crop_size": 300}, "crop_size=300x300 does not fit in chunk_size=256x256"),
     ({"chunk_size": 0}, "chunk_size must be at least 1 pixel"),
     ({"chunk_size": (256, 256)}, r"chunk_size must be an int or a Size"),
-    ({"chunk_size": 26755}, r"chunk_size=26755x26755 has 2,147,490,075 elements.*26754"),
     (
-        {"chunk_size": 9000, "resident": 40, "batch_size": 2},
+        {"chunk_size": 26755, "crops_per_chunk": MANY},
+        r"chunk_size=26755x26755 has 2,147,490,075 elements.*26754",
+    ),
+    (
+        {"chunk_size": 9000, "resident": 40, "batch_size": 2, "crops_per_chunk": 90_000},
         "raise batch_size, or lower resident or chunk_size",
     ),
     ({"batch_size": 0}, "batch_size must be an int of at least 1, not 0"),
@@ -104,14 +109,15 @@ def test_a_ring_larger_than_free_memory_is_refused(coordinates: Dataset) -> None
     chunks = free_memory() // (4096 * 4096 * 3) + 10
     with pytest.raises(RingMemoryError, match=r"the ring needs .* GiB .* are free here; lower"):
         BigChunkSource(coordinates, **{**SMALL, "chunk_size": 4096, "resident": chunks,
-                                       "batch_size": 64})  # fmt: skip
+                                       "batch_size": 64, "crops_per_chunk": MANY})  # fmt: skip
     assert processes() == 0
 
 
 def test_the_memory_promised_to_other_sources_counts(coordinates: Dataset) -> None:
     """Two rings that fit alone, but not together: nothing is allocated until a chunk is read."""
     half = int(free_memory() * 0.6) // (4096 * 4096 * 3)
-    options = {**SMALL, "chunk_size": 4096, "resident": half, "batch_size": 256, "num_workers": 0}
+    options = {**SMALL, "chunk_size": 4096, "resident": half, "batch_size": 256, "num_workers": 0,
+               "crops_per_chunk": MANY}  # fmt: skip
     with (
         BigChunkSource(coordinates, **options),
         pytest.raises(RingMemoryError, match="promised to other sources"),

@@ -103,9 +103,9 @@ def test_only_what_crops_touch_is_copied(tmp_path: Path) -> None:
     write_coordinate_slide(tmp_path / "small.tif", Size(200, 120), levels=1)
     with BigChunkSource(
         Dataset.from_folder(tmp_path), chunk_size=1024, crop_size=64, batch_size=8, resident=2,
-        crops_per_chunk=8, num_workers=0,
+        crops_per_chunk=220, num_workers=0,
     ) as source:  # fmt: skip
-        for batch in take(source, 6):
+        for batch in take(source, 60):
             assert_coordinates(batch, {0: Size(200, 120)})
         copied = copier_of(source).copied_bytes
         assert 0 < copied <= source.stats().chunks_read * 200 * 120 * 3

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pydmed_dali import BigChunkSource, Dataset, Point, Size
+from pydmed_dali.dali import options
 from pydmed_dali.geometry import Region
 from pydmed_dali.loader import reading
 from pydmed_dali.slide.cache import Cache
@@ -56,7 +57,8 @@ def test_few_crops_per_chunk_decode_little(tmp_path: Path) -> None:
 def test_crops_are_equal_with_and_without_sparse_fill(
     real_slides: Path, monkeypatch: pytest.MonkeyPatch, mpp: float | None
 ) -> None:
-    """On real slides of both readers, at a level and resampled."""
+    """On real slides of both readers, at a level and resampled; where slots hold chunks."""
+    monkeypatch.setattr(options, "packed_crop", lambda *_: None)
 
     def whole(crops: Any, crop: Size, extent: Size, cell: Size, offset: Point) -> list[Region]:
         return [Region(Point(0, 0), extent)]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openslide
@@ -165,6 +166,61 @@ def test_what_is_announced_is_all_that_is_read_in_as_few_pieces_as_gaps_allow(
         assert any(first <= begin and end <= last for first, last in wholes)
 
 
+@settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    level=st.integers(0, 2),
+    corners=st.lists(
+        st.tuples(st.integers(-300, 1400), st.integers(-300, 1200)), min_size=1, max_size=9
+    ),
+    width=st.integers(1, 400),
+    height=st.integers(1, 400),
+)
+def test_crops_of_any_coding_equal_openslide_and_decode_each_tile_once(
+    opened: tuple[Slide, list[NDArray[np.uint8]]],
+    level: int,
+    corners: list[tuple[int, int]],
+    width: int,
+    height: int,
+) -> None:
+    """Anywhere, also over each other and beyond the level."""
+    slide, levels = opened
+    assert isinstance(slide, TiledSlide)
+    places = np.array([(y >> level, x >> level) for x, y in corners])
+    out = np.zeros((len(places), height, width, 3), np.uint8)
+    decoded, decoders = [], slide._decoders
+
+    def decode(data: memoryview, pixels: NDArray[np.uint8], rows: int) -> None:
+        decoded.append(bytes(data))
+        decoders[level](data, pixels, rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slide, "_decoders", [decode] * 3)
+        pixels = slide.read_crops(out, places, level)
+    tile, (rows, columns) = slide._levels[level].tile, levels[level].shape[:2]
+    touched = set()
+    for image, (y, x) in zip(out, places.tolist(), strict=True):
+        expected = np.full_like(image, 255)
+        top, left, bottom, right = (
+            max(y, 0),
+            max(x, 0),
+            min(y + height, rows),
+            min(x + width, columns),
+        )
+        if top < bottom and left < right:
+            inside = levels[level][top:bottom, left:right]
+            expected[top - y : bottom - y, left - x : right - x] = inside
+            touched |= {
+                (row, column)
+                for row in range(top // tile.height, (bottom - 1) // tile.height + 1)
+                for column in range(left // tile.width, (right - 1) // tile.width + 1)
+            }
+        np.testing.assert_array_equal(image, expected)
+    assert len(decoded) == len(touched)
+    assert pixels == len(touched) * tile.area
+
+
 @pytest.mark.parametrize("name", TAKEN)
 def test_every_level_of_a_real_slide_equals_openslide(real_slides: Path, name: str) -> None:
     slide = open_slide(real_slides / name, NO_CACHE)
@@ -244,6 +300,55 @@ def test_a_damaged_tile_is_an_error_as_it_is_with_openslide(tmp_path: Path) -> N
     with pytest.raises(SlideReadError, match=r"s\.svs: OpenSlide cannot read 300x300 pixels"):
         slide.read_into(out, Point(500, 10), 0)
     slide.read_into(out, Point(0, 600), 0)  # and what is not damaged can still be read
+    slide.close()
+
+
+def test_memory_of_other_pixels_is_refused(tmp_path: Path) -> None:
+    """As a loader's with a pixel_format of its own: it would be filled with nonsense."""
+    slide = open_slide(write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg")), NO_CACHE)
+    assert isinstance(slide, TiledSlide)
+    others: list[NDArray[Any]] = [np.zeros((9, 9, 3), np.uint16), np.zeros((9, 9, 4), np.uint8)]
+    for pixel in others:
+        words = f"3 x uint8, and {pixel.shape[-1]} x {pixel.dtype} were asked for"
+        with pytest.raises(SlideReadError, match=words):
+            slide.read_into(pixel, Point(0, 0), 0)
+        with pytest.raises(SlideReadError, match=words):
+            slide.read_crops(pixel[None], np.array([(0, 0)]), 0)
+    slide.close()
+
+
+def test_crops_beside_a_damaged_tile_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the decoder cannot, OpenSlide is asked for, and only for the crop that needs it."""
+    path = write_tiled(tmp_path / "s.svs", SIZE, Coding("jpeg"))
+    reference = whole_level(path, 0)
+    slide = open_slide(path, NO_CACHE)
+    assert isinstance(slide, TiledSlide)
+    decoders, asked = slide._decoders, []
+    offset, count = tile_place(path, 2)
+    with path.open("rb") as file:
+        file.seek(offset)
+        damaged = file.read(count)
+
+    def refuses(data: memoryview, pixels: NDArray[np.uint8], rows: int) -> None:
+        if data == damaged:
+            raise ValueError("as of a damaged tile")
+        decoders[0](data, pixels, rows)
+
+    def seen(self: OpenSlideSlide, out: NDArray[np.uint8], location: Point, level: int) -> None:
+        asked.append(location)
+        read_into(self, out, location, level)
+
+    read_into = OpenSlideSlide.read_into
+    monkeypatch.setattr(OpenSlideSlide, "read_into", seen)
+    monkeypatch.setattr(slide, "_decoders", [refuses])
+    out = np.zeros((3, 90, 80, 3), np.uint8)
+    places = np.array([(300, 20), (10, 600), (600, 700)])
+    slide.read_crops(out, places, 0)
+    assert asked == [Point(600, 10)]
+    for image, (y, x) in zip(out, places.tolist(), strict=True):
+        np.testing.assert_array_equal(image, reference[y : y + 90, x : x + 80])
     slide.close()
 
 
