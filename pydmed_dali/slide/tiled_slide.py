@@ -209,10 +209,7 @@ class TiledSlide:
         numbers, begins = np.unique(pieces.tile, return_index=True)
         self._announce(numbers, tiles)
         heights = np.maximum.reduceat(pieces.bottom, begins).tolist()
-        pixels, lines = (
-            self._scratch(tiles.tile),
-            out.reshape(len(out), out.shape[1], -1, copy=False),
-        )
+        lines, pixels = out.reshape(*out.shape[:2], -1, copy=False), self._scratch(tiles.tile)
         decoded = pixels.reshape(tiles.tile.height, -1)
         ends = [*begins[1:].tolist(), len(pieces.tile)]
         rows = np.stack(pieces[1:], axis=1).tolist()
@@ -365,11 +362,9 @@ def _pieces(places: Integers, size: Size, tiles: TiledLevel) -> _Pieces:
     first = begin // (height, width)
     row = first[:, 0] + np.arange((size.height - 1) // height + 2)[:, None, None]
     column = first[:, 1] + np.arange((size.width - 1) // width + 2)[:, None]
-    top, bottom = np.maximum(begin[:, 0], row * height), np.minimum(end[:, 0], (row + 1) * height)
-    left, right = (
-        np.maximum(begin[:, 1], column * width),
-        np.minimum(end[:, 1], (column + 1) * width),
-    )
+    top, left = np.maximum(begin[:, 0], row * height), np.maximum(begin[:, 1], column * width)
+    bottom = np.minimum(end[:, 0], (row + 1) * height)
+    right = np.minimum(end[:, 1], (column + 1) * width)
     met = (top < bottom) & (left < right)  # (tiles down, tiles along, images)
     found = _Pieces(
         row * tiles.columns + column,

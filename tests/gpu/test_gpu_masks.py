@@ -27,6 +27,7 @@ OPTIONS: dict[str, Any] = {
 SHAPES = [
     # chunk, crop, batch, resident, crops per chunk
     (Size(701, 303), Size(97, 33), 16, 3, 7),  # rows of a length that is no multiple of 4
+    (Size(701, 303), Size(97, 33), 16, 3, 60),  # the same where slots hold chunks
     (300, 64, 2, 6, 9),  # more slots than crops in a batch: taller images in the pool
     (256, 64, 64, 4, 2),  # many pad rows, many chunks a batch
 ]

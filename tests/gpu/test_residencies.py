@@ -26,9 +26,12 @@ OPTIONS: dict[str, Any] = {
 }
 SHAPES = [
     # level, chunk, crop, batch, resident, crops per chunk
-    (0, 512, 64, 32, 4, 32),
+    (0, 512, 64, 32, 4, 32),  # slots hold crops
+    (0, 512, 64, 32, 4, 64),  # and here, chunks
     (0, Size(700, 300), Size(96, 33), 16, 3, 7),  # rows of a length that is no multiple of 4
+    (0, Size(701, 300), Size(96, 33), 16, 3, 60),  # the same of chunks
     (1, 300, 64, 2, 6, 9),  # more slots than crops in a batch: taller images in the pool
+    (1, 300, 64, 2, 6, 20),  # the same of chunks
     (0, 256, 64, 64, 4, 2),  # many pad rows, many chunks a batch
 ]
 
