@@ -71,7 +71,7 @@ def both_ways(run: Callable[[], Any]) -> tuple[Any, Any]:
         {"batch_size": 2, "crops_per_chunk": 5},
         {"crops_per_chunk": 30},
     ],
-    ids=str,
+    ids=lambda changed: ", ".join(changed) or "as it is",
 )
 def test_crops_are_those_cut_from_chunks(real_slides: Path, changed: dict[str, Any]) -> None:
     """Of slides of both readers and all codings, some smaller than a chunk and some damaged."""
