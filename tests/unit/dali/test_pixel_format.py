@@ -172,7 +172,7 @@ def test_what_cannot_be_cropped_is_refused(channels: int, dtype: str, message: s
     [
         ({"min_tissue": 0.5}, "min_tissue without masks needs the colours of slides"),
         ({"stain_statistics": "macenko"}, "stain_statistics needs the colours of slides"),
-        ({"chunk_size": 8192}, r"has 2,684,354,560 elements"),
+        ({"chunk_size": 8192, "crops_per_chunk": 5000}, r"has 2,684,354,560 elements"),
     ],
 )
 def test_options_that_do_not_go_with_other_pixels_are_refused(
