@@ -18,7 +18,7 @@ from pydmed_dali.plan.depth import Depth, Slab
 from pydmed_dali.plan.parts import crops_box, decoded_pixels, touched_parts
 from pydmed_dali.plan.placement import Placement, Placer, Positions
 from pydmed_dali.ring.arena import Arena
-from pydmed_dali.slide.protocol import Pixels, Slide, Volume
+from pydmed_dali.slide.protocol import Slide, Volume
 from pydmed_dali.slide.view import View, read_crops, reads_crops
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _POISON = "PYDMED_DALI_POISON"
 """Environment variable that has memory filled with a colour before a chunk is read into it, so that
 a crop of pixels which were not read shows it, and not a former chunk."""
 _POISON_COLOUR = (1, 254, 1)
-_POISON_CLASS = 254
+_POISON_CLASS = (254,)
 
 
 @dataclass(slots=True)
@@ -46,20 +46,22 @@ class ChunkReader:
         self, slot: int, slide: Slide, view: View, placement: Placement, crops: Positions
     ) -> int:
         """Fill a slot with the chunk of a slide, or with its crops; pixels decoded."""
-        layout = self.arena.layout
-        if layout.packed is None:
-            chunk = self.arena.pixels(slot)
-            return self._read_chunk(chunk, slide, view, placement, crops, slot)
-        self.arena.map_pages(slot)
-        images = _poisoned(self.arena.crops(slot))
-        if has_own_reader(self.loader) or not reads_crops(slide, view):
-            if self._chunk is None:
-                shape = (layout.chunk.height, layout.chunk.width, layout.pixel.channels)
-                self._chunk = np.empty(shape, layout.pixel.dtype)
-            decoded = self._read_chunk(self._chunk, slide, view, placement, crops)
-            cut_crops(self._chunk, crops, images)
-            return decoded
-        return read_crops(slide, view, placement.origin, crops, images)
+        images = None
+        if self.arena.layout.packed is not None:
+            self.arena.map_pages(slot)
+            images = _poisoned(self.arena.crops(slot))
+            if not has_own_reader(self.loader) and reads_crops(slide, view):
+                return read_crops(slide, view, placement.origin, crops, images)
+        extent = _at_least(placement.size, self.placer.crop)
+        parts, decoded = self._touched(slide, view, placement.origin, extent, crops)
+        if images is None:
+            self._map_pages(slot, parts)
+        chunk = _poisoned(self.arena.pixels(slot) if images is None else self._own_chunk())
+        out = chunk[: extent.height, : extent.width]
+        self.loader.extract_bigchunk(slide, view, placement.origin, out, parts)
+        if images is not None:
+            cut_crops(chunk, crops, images)
+        return decoded
 
     def paint(self, slot: int, annotated: AnnotatedView, origin: Point, crops: Positions) -> None:
         """Fill a slot's mask with the classes of the pixels that crops show."""
@@ -67,10 +69,11 @@ class ChunkReader:
         corner = Point(origin.x + box.location.x, origin.y + box.location.y)
         classes = annotated.mask(corner, box.size)
         if self.arena.layout.packed is None:
-            _poisoned_mask(self.arena.mask(slot))[box.slices] = classes
+            _poisoned(self.arena.mask(slot), _POISON_CLASS)[box.slices] = classes
         else:
             inside = crops - (box.location.y, box.location.x)
-            cut_crops(classes, inside, _poisoned_mask(self.arena.crop_masks(slot)))
+            masks = _poisoned(self.arena.crop_masks(slot), _POISON_CLASS)
+            cut_crops(classes, inside, masks)
 
     def read_slices(
         self,
@@ -120,26 +123,13 @@ class ChunkReader:
         share = sum(part.size.area for part in parts) / self.arena.layout.slot.area
         self.arena.map_pages(slot, share)
 
-    def _read_chunk(
-        self,
-        chunk: NDArray[Any],
-        slide: Slide,
-        view: View,
-        placement: Placement,
-        crops: Positions,
-        slot: int | None = None,
-    ) -> int:
-        """Fill a chunk, (height, width, channels), where its crops touch it; pixels decoded.
-
-        `slot` is where it lies, if it lies in the arena.
-        """
-        extent = _at_least(placement.size, self.placer.crop)
-        parts, decoded = self._touched(slide, view, placement.origin, extent, crops)
-        if slot is not None:
-            self._map_pages(slot, parts)
-        out = _poisoned(chunk)[: extent.height, : extent.width]
-        self.loader.extract_bigchunk(slide, view, placement.origin, out, parts)
-        return decoded
+    def _own_chunk(self) -> NDArray[Any]:
+        """Memory for a chunk, which the next one is read into again."""
+        if self._chunk is None:
+            layout = self.arena.layout
+            shape = (layout.chunk.height, layout.chunk.width, layout.pixel.channels)
+            self._chunk = np.empty(shape, layout.pixel.dtype)
+        return self._chunk
 
     def _touched(
         self, slide: Slide, view: View, origin: Point, extent: Size, crops: Positions
@@ -167,15 +157,8 @@ def cut_crops(chunk: NDArray[Any], crops: Positions, images: NDArray[Any]) -> No
         image[:] = chunk[y : y + height, x : x + width]
 
 
-def _poisoned(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Pixels (..., channels), filled with a colour first if the environment asks for it."""
+def _poisoned(memory: NDArray[Any], colour: tuple[int, ...] = _POISON_COLOUR) -> NDArray[Any]:
+    """The memory, filled with the colour along its last axis if the environment asks for it."""
     if _POISON in os.environ:
-        pixels[:] = np.resize(_POISON_COLOUR, pixels.shape[-1])
-    return pixels
-
-
-def _poisoned_mask(mask: Pixels) -> Pixels:
-    """As `_poisoned`, of classes."""
-    if _POISON in os.environ:
-        mask[:] = _POISON_CLASS
-    return mask
+        memory[:] = np.resize(colour, memory.shape[-1])
+    return memory

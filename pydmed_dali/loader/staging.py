@@ -124,9 +124,8 @@ class StagedPool:
         table = self._staging.table(stage)
         self._tables[slot] = table
         layout = self._staging.layout
-        box = Region(Point(0, 0), layout.slot)
-        if layout.packed is None:
-            box = crops_box(table, self._crop)
+        packed = layout.packed is not None
+        box = Region(Point(0, 0), layout.slot) if packed else crops_box(table, self._crop)
         ticket = self._copier.copy(stage, slot, box)
         self._copies.append(_Copying(stage, answer, ticket))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,15 +38,11 @@ def mix(*key: int | NDArray[np.integer]) -> Words:
     generators", OOPSLA 2014), applied word after word. numpy's generators are not used because
     their streams may change between numpy versions, and a resumed run must not.
     """
-    state: int | Words = 0
+    state: Any = 0  # in Python's integers up to the first array: numpy takes ten times as long
     for word in key:
-        if isinstance(word, int) and isinstance(state, int):  # numpy takes ten times as long
-            state = _finalize_word(((state + _GOLDEN) & _WORD) ^ (word & _WORD))
-            continue
-        before = state if isinstance(state, np.ndarray) else np.array([state], np.uint64)
-        words = np.uint64(word & _WORD) if isinstance(word, int) else word.astype(np.uint64)
-        state = _finalize((before + np.uint64(_GOLDEN)) ^ words)
-    return state if isinstance(state, np.ndarray) else np.array([state], np.uint64)
+        word = word & _WORD if isinstance(word, int) else np.atleast_1d(word).astype(np.uint64)
+        state = _finalize(((state + _GOLDEN) & _WORD) ^ word)
+    return np.atleast_1d(np.asarray(state, np.uint64))
 
 
 def uniform(*key: int | NDArray[np.integer]) -> NDArray[np.float64]:
@@ -58,13 +55,8 @@ def permutation(length: int, *key: int) -> NDArray[np.int64]:
     return np.argsort(mix(*key, np.arange(length)), kind="stable")
 
 
-def _finalize_word(bits: int) -> int:
+def _finalize(bits: Any) -> Any:
+    """Of an integer below 2^64, or an array of uint64."""
     bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
     bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & _WORD
     return bits ^ (bits >> 31)
-
-
-def _finalize(bits: Words) -> Words:
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))

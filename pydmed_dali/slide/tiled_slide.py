@@ -18,6 +18,7 @@ from pydmed_dali.errors import SlideReadError
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.slide.jpeg_tiles import DECODER, JpegTiles
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
+from pydmed_dali.slide.pieces import CHANNELS, Integers, Pieces, find_pieces
 from pydmed_dali.slide.protocol import Pixels, SlideFacts
 from pydmed_dali.slide.tiff_index import TiledLevel
 
@@ -27,10 +28,8 @@ READER = f"tifffile {tifffile.__version__} + {DECODER} + imagecodecs {imagecodec
 _LARGEST_GAP = 1 << 16  # bytes between two tiles that are read through rather than skipped
 _PIECE = 1 << 20  # bytes: of a longer piece the kernel fetches only the beginning
 _LINE = 32  # bytes; see `scratch`
-_CHANNELS = 3
 
 
-Integers = NDArray[np.int64]
 Lines = NDArray[np.uint8]
 """An image, (height, width * 3) uint8: the channels of a row's pixels one after another."""
 
@@ -45,21 +44,6 @@ class _Read(NamedTuple):
     """The same in the level's own."""
     inside: Region
     """What of it lies inside the level, in the level's pixels; of no area if nothing."""
-
-
-class _Pieces(NamedTuple):
-    """Pieces of tiles that images show, tile after tile; of each, and of its image: where it lies,
-    in rows and in bytes of a row.
-    """
-
-    tile: Integers
-    image: Integers
-    top: Integers
-    bottom: Integers
-    left: Integers
-    right: Integers
-    y: Integers
-    x: Integers
 
 
 class TiledSlide:
@@ -118,7 +102,7 @@ class TiledSlide:
         """
         self._refuse_others(out)
         self._fill_beyond(out, places, level)
-        pieces = _pieces(places, Size(out.shape[2], out.shape[1]), self._levels[level])
+        pieces = find_pieces(places, Size(out.shape[2], out.shape[1]), self._levels[level])
         if not len(pieces.tile):
             return 0
         tiles, damaged = self._decode_pieces(out, pieces, level)
@@ -179,9 +163,7 @@ class TiledSlide:
             inside.location != read.place
             or (inside.size.height, inside.size.width) != out.shape[:2]
         ):
-            within = Region(_less(inside.location, read.place), inside.size)
-            _fill_around(out, within, self._facts.background)
-            out = out[within.slices]
+            out = out[_fill_around(out, read.place, inside, self._facts.background).slices]
         if inside.size.area:
             self._read_tiles(level, inside, out)
 
@@ -201,7 +183,7 @@ class TiledSlide:
                 decode(data, pixels, wanted)
                 _place(decoded, Point(column * tile.width - x, top), lines)
 
-    def _decode_pieces(self, out: Pixels, pieces: _Pieces, level: int) -> tuple[int, set[int]]:
+    def _decode_pieces(self, out: Pixels, pieces: Pieces, level: int) -> tuple[int, set[int]]:
         """Fill images with pieces of tiles: (how many tiles those are, the images of which one
         could not be decoded).
         """
@@ -232,15 +214,14 @@ class TiledSlide:
         last = (extent.height - size.height, extent.width - size.width)
         for number in np.flatnonzero(((places < 0) | (places > last)).any(axis=1)).tolist():
             y, x = places[number].tolist()
-            inside = _cut(Point(x, y), size, extent)
-            within = Region(_less(inside.location, Point(x, y)), inside.size)
-            _fill_around(out[number], within, self._facts.background)
+            place = Point(x, y)
+            _fill_around(out[number], place, _cut(place, size, extent), self._facts.background)
 
     def _refuse_others(self, out: Pixels) -> None:
         """Raise `SlideReadError` for memory of other pixels than a slide has."""
-        if out.shape[-1] != _CHANNELS or out.dtype != np.uint8:
+        if out.shape[-1] != CHANNELS or out.dtype != np.uint8:
             raise SlideReadError(
-                f"{self._path}: its pixels are {_CHANNELS} x uint8, and {out.shape[-1]} x "
+                f"{self._path}: its pixels are {CHANNELS} x uint8, and {out.shape[-1]} x "
                 f"{out.dtype} were asked for; a loader with another pixel_format needs an "
                 "extract_bigchunk, or slides, of its own"
             )
@@ -316,19 +297,21 @@ def _touched(region: Region, tile: Size) -> tuple[slice, slice]:
     )
 
 
-def _fill_around(out: Pixels, inside: Region, background: tuple[int, int, int]) -> None:
-    """Fill what of `out` lies outside of `inside` (pixels of `out`); all, where that has no area.
+def _fill_around(
+    out: Pixels, place: Point, inside: Region, background: tuple[int, int, int]
+) -> Region:
+    """Fill what of an image at `place` lies outside of `inside` (the level's pixels; all, where
+    that has no area). Returns where in the image the rest is.
 
     Only that: numpy takes as long to fill a chunk with a colour as the decoder for its tiles.
     """
-    if not inside.size.area:
-        out[:] = background
-        return
-    rows, columns = inside.slices
+    within = Region(_less(inside.location, place), inside.size)
+    rows, columns = within.slices if inside.size.area else (slice(0, 0), slice(0, 0))
     out[: rows.start] = background
     out[rows.stop :] = background
     out[rows, : columns.start] = background
     out[rows, columns.stop :] = background
+    return within
 
 
 def _less(point: Point, other: Point) -> Point:
@@ -340,7 +323,7 @@ def _place(tile: Lines, corner: Point, lines: Lines) -> None:
 
     Rows are copied as one element each, which numpy does a quarter faster than bytes.
     """
-    (height, width), left, top = tile.shape, corner.x * _CHANNELS, corner.y
+    (height, width), left, top = tile.shape, corner.x * CHANNELS, corner.y
     target = lines[max(top, 0) : top + height, max(left, 0) : left + width]
     if target.shape != tile.shape:
         rows, length = target.shape
@@ -351,34 +334,6 @@ def _place(tile: Lines, corner: Point, lines: Lines) -> None:
 def _copy_rows(source: Lines, target: Lines) -> None:
     whole_row = f"V{target.shape[1]}"
     np.copyto(target.view(whole_row), source.view(whole_row))
-
-
-def _pieces(places: Integers, size: Size, tiles: TiledLevel) -> _Pieces:
-    """What images of `size` at `places` (n, 2), (y, x) in the level's pixels, take of its tiles."""
-    height, width = tiles.tile.height, tiles.tile.width
-    begin = np.maximum(places, 0).astype(np.int64)
-    extent = (tiles.dimensions.height, tiles.dimensions.width)
-    end = np.minimum(places + np.array((size.height, size.width)), extent)
-    first = begin // (height, width)
-    row = first[:, 0] + np.arange((size.height - 1) // height + 2)[:, None, None]
-    column = first[:, 1] + np.arange((size.width - 1) // width + 2)[:, None]
-    top, left = np.maximum(begin[:, 0], row * height), np.maximum(begin[:, 1], column * width)
-    bottom = np.minimum(end[:, 0], (row + 1) * height)
-    right = np.minimum(end[:, 1], (column + 1) * width)
-    met = (top < bottom) & (left < right)  # (tiles down, tiles along, images)
-    found = _Pieces(
-        row * tiles.columns + column,
-        np.arange(len(places)),
-        top - row * height,
-        bottom - row * height,
-        (left - column * width) * _CHANNELS,
-        (right - column * width) * _CHANNELS,
-        top - places[:, 0],
-        (left - places[:, 1]) * _CHANNELS,
-    )
-    flat = [np.broadcast_to(values, met.shape)[met] for values in found]
-    order = np.argsort(flat[0], kind="stable")
-    return _Pieces(*(values[order] for values in flat))
 
 
 def scratch(tile: Size) -> Pixels:

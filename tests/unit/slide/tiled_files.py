@@ -1,4 +1,4 @@
-"""Tiled TIFF in every coding that the fast reader takes, written small."""
+"""Tiled TIFF in every coding that the fast reader takes, and OpenSlide's pixels to compare with."""
 
 from __future__ import annotations
 
@@ -8,16 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import imagecodecs
+import numpy as np
+import openslide
 import tifffile
+from numpy.typing import NDArray
 
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.coordinate_slides import coordinate_pixels
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.protocol import Pixels, Slide
 from pydmed_dali.slide.pyramid_writer import level_sizes
 from pydmed_dali.slide.tissue_slides import tissue_image
 
 Source = Callable[[Point, Size, int], Pixels]
 APERIO = "Aperio Image Library v11.2.1\nwritten for a test|AppMag = 20|MPP = 0.5"
+SIZE = Size(1100, 800)
+NO_CACHE = Cache(None)
+TAKEN = {
+    "CMU-1-Small-Region.svs": "JPEG (RGB)",
+    "CMU-1-Small-Region.pyramid.tif": "JPEG (YCbCr)",
+    "tcga-cr-7395-01a-01-ts1.svs": "JPEG 2000",
+    "packed-biopsies.tif": "JPEG (YCbCr)",
+}
 _JPEG_TABLES = 347
 _SAMPLING = {"444": (1, 1), "422": (2, 1), "420": (2, 2)}
 
@@ -142,3 +154,27 @@ def _parted(stream: bytes) -> tuple[bytes, bytes]:
             rest += stream[at:end]
         at = end
     return tables, rest + stream[at:]
+
+
+def whole_level(path: Path, level: int) -> NDArray[np.uint8]:
+    """A level as OpenSlide reads it from its origin on, where it does not interpolate."""
+    with openslide.OpenSlide(path) as slide:
+        image = slide.read_region((0, 0), level, slide.level_dimensions[level])
+    return np.asarray(image)[..., :3].copy()
+
+
+def assert_equal_region(
+    slide: Slide, reference: NDArray[np.uint8], level: int, place: Point, size: Size
+) -> None:
+    """A read at `place` (the level's pixels) is the reference there, on white ground beyond it."""
+    expected = np.full((size.height, size.width, 3), 255, np.uint8)
+    height, width = reference.shape[:2]
+    x, y = max(place.x, 0), max(place.y, 0)
+    right, bottom = min(place.x + size.width, width), min(place.y + size.height, height)
+    if right > x and bottom > y:
+        rows = slice(y - place.y, bottom - place.y)
+        expected[rows, x - place.x : right - place.x] = reference[y:bottom, x:right]
+    downsample = slide.facts.level_downsamples[level]
+    out = np.zeros((size.height, size.width + 5, 3), np.uint8)[:, 2:-3]  # not contiguous
+    slide.read_into(out, Point(round(place.x * downsample), round(place.y * downsample)), level)
+    np.testing.assert_array_equal(out, expected)
