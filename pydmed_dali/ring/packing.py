@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydmed_dali.geometry import Size
 
 _DENSE = 0.8  # of a chunk's pixels, and
-_MOST = 4096  # crops: of more, all tiny, each takes longer to cut out. See docs/decisions/0013
+_MOST = 1024  # crops: of more, all small, each takes longer to cut out. See docs/decisions/0013
 
 
 def packed_crop(chunk: Size, crop: Size, crops: int) -> Size | None:

@@ -150,7 +150,7 @@ def test_a_ring_of_crops_that_is_too_large_names_what_makes_it_smaller(
     with pytest.raises(RingMemoryError, match=r"times \d+ crops of .*; lower crops_per_chunk, res"):
         BigChunkSource(
             coordinates, chunk_size=26000, crop_size=224, batch_size=64, num_workers=0,
-            resident=free_memory() // (4000 * 224 * 224 * 3) + 10, crops_per_chunk=4000,
+            resident=free_memory() // (1000 * 224 * 224 * 3) + 10, crops_per_chunk=1000,
         )  # fmt: skip
 
 
@@ -164,8 +164,8 @@ def test_when_slots_hold_crops() -> None:
     chunk, crop = Size(4096, 4096), Size(224, 224)
     assert packed_crop(chunk, crop, 16) == packed_crop(chunk, crop, 256) == crop
     assert packed_crop(chunk, crop, 512) is None
-    assert packed_crop(chunk, Size(8, 8), 4096) == Size(8, 8)
-    assert packed_crop(chunk, Size(8, 8), 4097) is None
+    assert packed_crop(chunk, Size(8, 8), 1024) == Size(8, 8)
+    assert packed_crop(chunk, Size(8, 8), 1025) is None
     layout = Layout(10, chunk, 0, 16, packed=crop)
     assert layout.slot == Size(224, 16 * 224)
     assert layout.pixel_bytes == 10 * 16 * 224 * 224 * 3
