@@ -46,13 +46,15 @@ def main() -> None:
 def train(slides: Path, run: Path, epochs: int, save_every: int) -> None:
     """One rank's part of all epochs."""
     run.mkdir(parents=True, exist_ok=True)
-    rank, world_size = dist.get_rank(), dist.get_world_size()
+    rank = dist.get_rank()
     dataset = Dataset.from_folder(slides, label=lambda path: path.parent.name)
     torch.manual_seed(0)  # the same first weights on every rank
     device = local_device()
     network = TissueNet(len(dataset.classes)).to(device)
     model = DistributedDataParallel(network)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    # Each rank visits other BigChunks, and gets its share of every label: the source asks
+    # torch.distributed which one it is.
     with BigChunkSource(
         dataset,
         chunk_size=512,
@@ -61,8 +63,6 @@ def train(slides: Path, run: Path, epochs: int, save_every: int) -> None:
         resident=2,
         crops_per_chunk=32,
         num_workers=1,
-        rank=rank,  # each rank visits other BigChunks,
-        world_size=world_size,  # and gets its share of every label
         device=device.type.replace("cuda", "gpu"),
     ) as source:
         # The length of an endless source's epoch is the same on all ranks, so none waits for

@@ -88,8 +88,6 @@ class Tissue(LightningDataModule):
             torch.cuda.set_device(self.trainer.strategy.root_device)
         shared = {
             **self.options,
-            "rank": self.trainer.global_rank,
-            "world_size": self.trainer.world_size,
             "device": "gpu" if on_gpu else "cpu",
         }
         for name, kind in (

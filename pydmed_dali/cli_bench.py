@@ -72,7 +72,7 @@ def run_bench(folder: Path, options: dict[str, Any], seconds: float, rounds: int
     ours, theirs = [], []
     with ExitStack() as stack:
         begun = time.perf_counter()
-        source = stack.enter_context(BigChunkSource(dataset, **options))
+        source = stack.enter_context(BigChunkSource(dataset, rank=0, world_size=1, **options))
         stream = crops_of(source, max(core_count() - workers, 1))
         next(stream)
         our_first = time.perf_counter() - begun

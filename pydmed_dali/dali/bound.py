@@ -19,6 +19,7 @@ from pydmed_dali.dali.info import SmallChunk, describe, to_numpy
 from pydmed_dali.dali.nodes import SmallChunks, make_nodes
 from pydmed_dali.dali.options import Options
 from pydmed_dali.dali.pool_list import Images
+from pydmed_dali.dali.ranks import Ranks
 from pydmed_dali.dali.residency import Residency
 from pydmed_dali.dali.summary import make_report, make_stats
 from pydmed_dali.dataset import Dataset
@@ -45,6 +46,7 @@ class BoundSource(ABC):
     _engine: Engine
     _bond: Bond
     _gpu: int | None
+    _ranks: Ranks
     _failure: BaseException | None = None
     _closed = False
 
@@ -130,8 +132,8 @@ class BoundSource(ABC):
         return make_stats(self._engine, self.dataset, self.options.crop)
 
     def report(self) -> Report:
-        """What could not be read, and which loader processes had to be replaced."""
-        return make_report(self._engine, self.dataset)
+        """What could not be read, which loader processes were replaced, and which rank this is."""
+        return make_report(self._engine, self.dataset, self._ranks)
 
     @property
     def bound_pipeline(self) -> Pipeline | None:
@@ -186,6 +188,8 @@ class BoundSource(ABC):
         failure nothing is delivered any more.
         """
         self.refuse_if_over()
+        if not self._engine.dealer.has_begun:
+            self._ranks.refuse_change()
         try:
             self._bond.refuse_overtaking(self._engine.dealer.begins_again)
             return self._engine.dealer.next_batch(self._bond.depth).given()

@@ -11,6 +11,7 @@ from pydmed_dali.dali.bound import usual_workers
 from pydmed_dali.dali.device import choose_device, current_gpu
 from pydmed_dali.dali.engine import Engine
 from pydmed_dali.dali.options import Options
+from pydmed_dali.dali.ranks import choose_rank
 from pydmed_dali.dali.running import RunningSource
 from pydmed_dali.dali.told import Told
 from pydmed_dali.dali.work import crop_work, make_sampler
@@ -74,7 +75,10 @@ class BigChunkSource(RunningSource):
         passes: None for an endless source (training); 1 for a finite one that visits every patient
             once, then ends with StopIteration and can be run again (validation); n for n visits.
             Finite sources of several ranks may differ by some batches in length.
-        rank, world_size: this process among those that share the dataset, as in torch.distributed.
+        rank, world_size: this process among those that share the dataset, as in torch.distributed;
+            0 and 1 for one that shares it with none. None for both has them found out: of
+            torch.distributed where it is initialised, else of what started the process (torchrun,
+            srun, mpirun). `report()` tells what was found. See docs/training.md.
         device: `cpu`, `gpu`, or `auto` for the GPU where there is one: torch's current one.
         residency: where the BigChunks lie. `host`: in shared memory, cropped on the CPU. `device`:
             in GPU memory, cropped there. `mapped`: in shared memory, cropped by the GPU. `auto`:
@@ -120,8 +124,8 @@ class BigChunkSource(RunningSource):
         balance: str = "patient",
         weights: Mapping[str, float] | None = None,
         passes: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
         device: str = "auto",
         residency: str = "auto",
         gpu_memory_share: float = 0.5,
@@ -146,6 +150,7 @@ class BigChunkSource(RunningSource):
             raise OptionError("annotations and masks are for slides, crop_depth is for volumes")
         if level is None and mpp is None and magnification is None:
             level = 0
+        self._ranks = choose_rank(rank, world_size)
         if num_workers is None:
             num_workers = usual_workers()
         self.options = Options(
@@ -165,8 +170,8 @@ class BigChunkSource(RunningSource):
             balance=balance,
             weights=None if weights is None else read_weights(dataset, weights),
             passes=passes,
-            rank=rank,
-            world_size=world_size,
+            rank=self._ranks.rank,
+            world_size=self._ranks.world_size,
             prefetch_depth=prefetch_depth,
             residency=residency,
             gpu_memory_share=gpu_memory_share,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydmed_dali.dali.engine import Engine
+from pydmed_dali.dali.ranks import Ranks
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.geometry import Size
 from pydmed_dali.loader.report import Report
@@ -38,14 +39,17 @@ def make_stats(engine: Engine, dataset: Dataset, crop: Size) -> Stats:
     )
 
 
-def make_report(engine: Engine, dataset: Dataset) -> Report:
-    """What the engine could not read, and whom it had to replace."""
+def make_report(engine: Engine, dataset: Dataset, ranks: Ranks) -> Report:
+    """What the engine could not read, and whom it had to replace; by which rank."""
     residents = engine.residents
     return Report(
         slides_skipped=_by_path(residents.bad_slides, dataset),
         regions_failed=_by_path(residents.troubled_slides, dataset),
         chunks_substituted=residents.tally.chunks_substituted,
         deaths=tuple(engine.pool.deaths),
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        rank_origin=ranks.origin,
     )
 
 

@@ -17,6 +17,7 @@ from pydmed_dali.dali.bound import BoundSource, usual_workers
 from pydmed_dali.dali.device import choose_device, current_gpu
 from pydmed_dali.dali.engine import Engine
 from pydmed_dali.dali.options import Options
+from pydmed_dali.dali.ranks import choose_rank, warn_of_copies
 from pydmed_dali.dali.work import tile_work
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import NoTilesError, OptionError, StateError
@@ -65,6 +66,9 @@ class TileSource(BoundSource):
         done: tiles that need not come again, by their slide's path: (n, 2), `Info.X` and `Info.Y`
             as an earlier run showed them. Where nothing of a slide would be left, it comes whole.
         chunk_size: side of a BigChunk in pixels, or a `Size`: what is read from disk at once.
+        rank, world_size: this process among several that have slides of their own, for the report:
+            none are shared out here, every process gets all tiles of its dataset. None for both has
+            them found out, as for `BigChunkSource`, and warns where there are several processes.
         num_workers: loader processes; as for `BigChunkSource`. Decides nothing of what comes.
         cache_dir, read_timeout: as for `BigChunkSource`.
         device: `cpu`, `gpu`, or `auto` for the GPU where there is one.
@@ -95,6 +99,8 @@ class TileSource(BoundSource):
         classes: Sequence[str] | None = None,
         done: Mapping[Path, NDArray[np.int64]] | None = None,
         chunk_size: int | Size = 4096,
+        rank: int | None = None,
+        world_size: int | None = None,
         num_workers: int | None = None,
         read_timeout: float = 300.0,
         cache_dir: str | os.PathLike[str] | None = None,
@@ -106,6 +112,8 @@ class TileSource(BoundSource):
                 f"dataset must be a Dataset, not {dataset!r}; Dataset.from_folder makes one"
             )
         self.dataset = dataset
+        self._ranks = choose_rank(rank, world_size)
+        warn_of_copies(self._ranks)
         self.tile = Size.of(tile_size, "tile_size")
         self.stride = self.tile if stride is None else Size.of(stride, "stride")
         workers = usual_workers() if num_workers is None else num_workers

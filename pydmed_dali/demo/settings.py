@@ -59,6 +59,8 @@ class Settings:
             "num_workers": self.num_workers,
             "seed": self.seed,
             "device": self._device(),
+            "rank": 0,
+            "world_size": 1,
         }
         return BigChunkSource(dataset, **{**chosen, **options})
 

@@ -127,7 +127,7 @@ def run_slides(
     step = tile if stride is None else Size.of(stride, "stride")
     if all(options.get(name) is None for name in ("level", "mpp", "magnification")):
         options["level"] = 0
-    rank, world_size = choose_rank(rank, world_size)
+    rank, world_size, _ = choose_rank(rank, world_size)
     results = ResultFolder(
         folder,
         suffix,
@@ -135,7 +135,7 @@ def run_slides(
         [record.path for record in dataset.slides],
     )
     own = _share(dataset, rank, world_size)
-    options |= {"tile_size": tile, "stride": step}
+    options |= {"tile_size": tile, "stride": step, "rank": rank, "world_size": world_size}
     try:
         return _over(dataset, own, results, start(results), on_error, on_slide, progress, options)
     except BaseException:

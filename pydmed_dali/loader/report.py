@@ -31,9 +31,20 @@ class Report:
     """BigChunks that stood in for one that could not be read."""
     deaths: tuple[Death, ...]
     """Loader processes that were replaced, in order."""
+    rank: int = 0
+    """This process among those that share the dataset; 0 to `world_size` - 1."""
+    world_size: int = 1
+    """How many processes share it."""
+    rank_origin: str = "given"
+    """How both are known: given, or where they were found."""
 
     def __str__(self) -> str:
-        lines = [f"skipped: {reason}" for reason in self.slides_skipped.values()]
+        lines = []
+        if self.world_size > 1:
+            lines = [f"rank {self.rank} of {self.world_size} ({self.rank_origin})"]
+        lines += [f"skipped: {reason}" for reason in self.slides_skipped.values()]
         lines += [f"failed in places: {reason}" for reason in self.regions_failed.values()]
         lines += [f"{d.worker} {d.ending}" + f" ({d.path})" * bool(d.path) for d in self.deaths]
-        return "\n".join(lines) or "nothing went wrong"
+        if len(lines) == (self.world_size > 1):
+            lines.append("nothing went wrong")
+        return "\n".join(lines)

@@ -92,6 +92,7 @@ class _Trial:
 
 def _trial(dataset: Dataset, options: dict[str, Any], seconds: float) -> _Trial:
     per_chunk = options["crops_per_chunk"]
+    alone = {"num_workers": core_count(), "rank": 0, "world_size": 1}
     marks: list[tuple[float, Stats]] = []  # the time of each batch, and what was done until then
 
     def marked(source: BigChunkSource) -> Iterator[int]:
@@ -99,7 +100,7 @@ def _trial(dataset: Dataset, options: dict[str, Any], seconds: float) -> _Trial:
             marks.append((time.perf_counter(), source.stats()))
             yield crops
 
-    with BigChunkSource(dataset, **{**options, "num_workers": core_count()}) as source:
+    with BigChunkSource(dataset, **{**options, **alone}) as source:
         chosen = source.options
         window = Window(chosen.resident, per_chunk, chosen.batch_size)
         chunks = _FILLS * window.ring_size(chosen.prefetch_depth, chosen.num_workers)
