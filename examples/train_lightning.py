@@ -70,7 +70,7 @@ class Epochs:
 
 
 class Tissue(LightningDataModule):
-    """Crops for training, endless, and for validation, one visit of each patient."""
+    """Crops for training, endless, and for validation, one visit of each slide."""
 
     def __init__(self, slides: Path, **options: Any) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -47,6 +47,7 @@ class BoundSource(ABC):
     _bond: Bond
     _gpu: int | None
     _ranks: Ranks
+    _left_out: Sequence[int] = ()
     _failure: BaseException | None = None
     _closed = False
 
@@ -132,8 +133,10 @@ class BoundSource(ABC):
         return make_stats(self._engine, self.dataset, self.options.crop)
 
     def report(self) -> Report:
-        """What could not be read, which loader processes were replaced, and which rank this is."""
-        return make_report(self._engine, self.dataset, self._ranks)
+        """What could not be read, which loader processes were replaced, which rank this is, and
+        which slides a finite source does not visit.
+        """
+        return make_report(self._engine, self.dataset, self._ranks, self._left_out)
 
     @property
     def bound_pipeline(self) -> Pipeline | None:

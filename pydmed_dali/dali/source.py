@@ -14,7 +14,7 @@ from pydmed_dali.dali.options import Options
 from pydmed_dali.dali.ranks import choose_rank
 from pydmed_dali.dali.running import RunningSource
 from pydmed_dali.dali.told import Told
-from pydmed_dali.dali.work import crop_work, make_sampler
+from pydmed_dali.dali.work import crop_work, make_sampler, slides_left_out
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
@@ -69,11 +69,13 @@ class BigChunkSource(RunningSource):
         balance: `patient` visits every patient equally often, so that a label comes as often as it
             has patients; `label` visits every label equally often, and within it every patient;
             `slide` visits every slide equally often; `tissue` visits slides by the area of their
-            tissue, which `prepare` must have found out.
+            tissue, which `prepare` must have found out. None is `slide` for a finite source without
+            `weights`, so that a run leaves no slide out, else `patient`.
         weights: a positive number for each patient's id, 1 for those not named: visits are shared
             by them, with `label` within each label. See `set_weights` and docs/sampling.md.
-        passes: None for an endless source (training); 1 for a finite one that visits every patient
+        passes: None for an endless source (training); 1 for a finite one that visits every slide
             once, then ends with StopIteration and can be run again (validation); n for n visits.
+            By another `balance` a run may leave slides out: a warning and `report()` say which.
             Finite sources of several ranks may differ by some batches in length.
         rank, world_size: this process among those that share the dataset, as in torch.distributed;
             0 and 1 for one that shares it with none. None for both has them found out: of
@@ -121,7 +123,7 @@ class BigChunkSource(RunningSource):
         crops_per_chunk: int = 512,
         num_workers: int | None = None,
         seed: int = 0,
-        balance: str = "patient",
+        balance: str | None = None,
         weights: Mapping[str, float] | None = None,
         passes: int | None = None,
         rank: int | None = None,
@@ -151,6 +153,8 @@ class BigChunkSource(RunningSource):
         if level is None and mpp is None and magnification is None:
             level = 0
         self._ranks = choose_rank(rank, world_size)
+        if balance is None:
+            balance = "slide" if passes is not None and weights is None else "patient"
         if num_workers is None:
             num_workers = usual_workers()
         self.options = Options(
@@ -192,6 +196,7 @@ class BigChunkSource(RunningSource):
             self.options = replace(self.options, annotated=annotated.identity)
         pickle_loader(loader)
         sampler = make_sampler(self.options, dataset, annotated)
+        self._left_out = slides_left_out(self.options, dataset, annotated)
         self._engine = Engine(
             self.options,
             crop_work(self.options, sampler),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,8 +39,8 @@ def make_stats(engine: Engine, dataset: Dataset, crop: Size) -> Stats:
     )
 
 
-def make_report(engine: Engine, dataset: Dataset, ranks: Ranks) -> Report:
-    """What the engine could not read, and whom it had to replace; by which rank."""
+def make_report(engine: Engine, dataset: Dataset, ranks: Ranks, left_out: Sequence[int]) -> Report:
+    """What the engine could not read or does not visit, whom it had to replace; by which rank."""
     residents = engine.residents
     return Report(
         slides_skipped=_by_path(residents.bad_slides, dataset),
@@ -50,6 +50,7 @@ def make_report(engine: Engine, dataset: Dataset, ranks: Ranks) -> Report:
         rank=ranks.rank,
         world_size=ranks.world_size,
         rank_origin=ranks.origin,
+        slides_left_out=tuple(dataset.slides[slide].path for slide in left_out),
     )
 
 

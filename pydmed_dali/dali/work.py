@@ -57,6 +57,42 @@ def make_sampler(
     return ClassSampler(dataset, plan.shares, slides, *common)
 
 
+def slides_left_out(
+    options: Options, dataset: Dataset, plan: AnnotationPlan | None
+) -> tuple[int, ...]:
+    """Find the slides that no visit of a finite source is planned for, and warn of them.
+
+    Args:
+        options: the source's.
+        dataset: the source's.
+        plan: of its annotations; None without.
+
+    Returns:
+        Positions in `Dataset.slides`, of all ranks together. None for an endless source.
+    """
+    by_class = plan is not None and bool(plan.shares)
+    every_slide = options.balance == "slide" and options.weights is None and not by_class
+    if options.passes is None or every_slide:
+        return ()
+    sampler = make_sampler(options, dataset, plan)  # one of its own: it keeps where it looked last
+    visits = range(options.passes * sampler.visits_per_pass)
+    visited = {next(sampler.candidates(visit)).slide for visit in visits}
+    left_out = tuple(slide for slide in range(len(dataset.slides)) if slide not in visited)
+    if left_out:
+        logger.warning(
+            "%d of %d slides are left out of a run: %d visits (passes=%d, balance=%r%s) do not "
+            "reach all; balance='slide' without weights and shares of classes visits every slide, "
+            "and report().slides_left_out names them",
+            len(left_out),
+            len(dataset.slides),
+            len(visits),
+            options.passes,
+            options.balance,
+            ", weights" * (options.weights is not None) + ", shares of classes" * by_class,
+        )
+    return left_out
+
+
 def crop_work(options: Options, sampler: Sampler | ClassSampler) -> Work[Window]:
     """Random crops, for ever or in passes."""
     if 2 * options.batch_size > options.crops_per_chunk * options.resident:

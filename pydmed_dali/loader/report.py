@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydmed_dali.wording import some
+
 
 @dataclass(frozen=True, slots=True)
 class Death:
@@ -37,6 +39,8 @@ class Report:
     """How many processes share it."""
     rank_origin: str = "given"
     """How both are known: given, or where they were found."""
+    slides_left_out: tuple[Path, ...] = ()
+    """Slides that no visit of a finite source's run is planned for, on any rank."""
 
     def __str__(self) -> str:
         lines = []
@@ -44,6 +48,9 @@ class Report:
             lines = [f"rank {self.rank} of {self.world_size} ({self.rank_origin})"]
         lines += [f"skipped: {reason}" for reason in self.slides_skipped.values()]
         lines += [f"failed in places: {reason}" for reason in self.regions_failed.values()]
+        if self.slides_left_out:
+            count = len(self.slides_left_out)
+            lines.append(f"{count} slides are never visited: {some(self.slides_left_out)}")
         lines += [f"{d.worker} {d.ending}" + f" ({d.path})" * bool(d.path) for d in self.deaths]
         if len(lines) == (self.world_size > 1):
             lines.append("nothing went wrong")
