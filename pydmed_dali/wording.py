@@ -7,12 +7,38 @@ from difflib import get_close_matches
 
 _SHOWN = 5
 _CLOSE = 0.8
+_RAW_BYTES = range(0xDC80, 0xDD00)  # how Python keeps bytes of a file name that are no UTF-8
 
 
 def some(values: Sequence[object]) -> str:
-    """The first few values, with `...` for the others."""
-    shown = ", ".join(str(value) for value in values[:_SHOWN])
+    """The first few values, printable, with `...` for the others."""
+    shown = ", ".join(printable(value) for value in values[:_SHOWN])
     return shown if len(values) <= _SHOWN else f"{shown}, ..."
+
+
+def printable(value: object, keep: str = "") -> str:
+    r"""A name as any terminal and any file can hold it: what is no printable character is escaped.
+
+    Control characters, line ends and what turns the direction of writing become `\n`, `\x1b`,
+    `\u202e`, and bytes of a file name that are no UTF-8 `\xff`. Everything else stays as it is.
+
+    Args:
+        value: its text is taken.
+        keep: characters that stay as they are, too.
+    """
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    if character.isspace() and character not in "\t\n\r\v\f\x1c\x1d\x1e\x1f\x85\u2028\u2029":
+        return character  # a space of another width
+    code = ord(character)
+    if code in _RAW_BYTES:
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:

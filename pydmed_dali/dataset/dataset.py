@@ -5,13 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from pydmed_dali.dataset.folder import patients_of_folder
-from pydmed_dali.dataset.patient import LARGEST_LABEL, Label, Patient, Record
+from pydmed_dali.dataset.patient import (
+    LARGEST_LABEL,
+    Label,
+    Patient,
+    Record,
+    composed_label,
+)
 from pydmed_dali.dataset.rows import TableLike
+from pydmed_dali.dataset.slide_key import refuse_shared_slides
+from pydmed_dali.dataset.spelling import composed
 from pydmed_dali.dataset.split import deal, equal_shares, read_shares
 from pydmed_dali.dataset.table import LABEL, PATIENT, patients_of_table
 from pydmed_dali.errors import DatasetError
@@ -34,6 +42,11 @@ class Dataset:
     """The labels there are, in the order that numbers those that are names. By default the distinct
     labels of the patients, sorted; empty in a dataset without labels. A part of a dataset keeps
     the classes of the whole, so that a label has the same number in both."""
+    passed_over: Mapping[str, tuple[Path, ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """DICOM files below the folder that are no slides, by the reason; empty but for `from_folder`.
+    The other files of a DICOM slide are not among them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patients", tuple(sorted(self.patients, key=lambda p: p.id)))
@@ -44,7 +57,8 @@ class Dataset:
         _check_labels(self.patients)
         labels = {patient.label for patient in self.patients if patient.label is not None}
         ordered = sorted(labels, key=lambda label: (isinstance(label, str), label))
-        object.__setattr__(self, "classes", tuple(self.classes or ordered))
+        classes = tuple(composed_label(label) for label in self.classes)
+        object.__setattr__(self, "classes", classes or tuple(ordered))
         _check_classes(self.classes, ordered)
 
     def __len__(self) -> int:
@@ -77,10 +91,12 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of ids, slides, labels and classes, for saved states; the folder may move."""
+        """A digest of ids, slides, labels and classes, for saved states; the folder may move, to a
+        file system that spells names in another of Unicode's normal forms, too.
+        """
         digest = hashlib.blake2b(repr(self.classes).encode(), digest_size=16)
         for patient in self.patients:
-            paths = [str(record.relative) for record in patient.records]
+            paths = [composed(str(record.relative)) for record in patient.records]
             digest.update(repr((patient.id, patient.label, paths)).encode())
         return digest.hexdigest()
 
@@ -96,8 +112,10 @@ class Dataset:
         of some label, a warning is logged.
 
         Raises `OptionError` for shares that are not above 0 or do not add up to 1, `DatasetError`
-        when there are too few patients to give every part one.
+        when there are too few patients to give every part one, and when one file is a slide of two
+        patients, by a link or under another name.
         """
+        self._refuse_shared_slides()
         parts = deal(self.patients, read_shares(shares), seed)
         return {name: self._part(part) for name, part in parts.items()}
 
@@ -110,6 +128,7 @@ class Dataset:
 
         Raises `OptionError` for k below 2, `DatasetError` when there are fewer patients than folds.
         """
+        self._refuse_shared_slides()
         folds = []
         for test in deal(self.patients, equal_shares(k), seed).values():
             left_out = {patient.id for patient in test}
@@ -118,7 +137,20 @@ class Dataset:
         return folds
 
     def _part(self, patients: Iterable[Patient]) -> Dataset:
-        return Dataset(tuple(patients), self.classes)
+        return Dataset(tuple(patients), self.classes)._with_own_slides()
+
+    def _with_own_slides(self) -> Dataset:
+        """The same dataset, of which it is known that no file is a slide of two patients."""
+        object.__setattr__(self, "_has_own_slides", True)
+        return self
+
+    def _refuse_shared_slides(self) -> None:
+        """Raise where one file is a slide of two patients; asks the file system once a dataset."""
+        if not getattr(self, "_has_own_slides", False):
+            refuse_shared_slides(
+                (patient.id, record.path) for patient in self.patients for record in patient.records
+            )
+            self._with_own_slides()
 
     @classmethod
     def from_folder(
@@ -131,12 +163,20 @@ class Dataset:
 
         `label(path)` gives a slide's class and `patient(path)` the patient it belongs to; both get
         the absolute path and run here, in the calling process. Without `patient` every slide is a
-        patient of its own. A folder of DICOM files (.dcm) counts as one slide.
+        patient of its own.
 
-        Raises `DatasetError` when the folder is missing or holds no slide, when `label` gives
-        nothing for some slides, and when slides of one patient have different labels.
+        DICOM files (.dcm) are grouped by series: each series of whole-slide images in a folder is
+        one slide, named by the first of its files that shows the slide itself. DICOM files of
+        anything else are passed over, with a warning by logging, and listed in `passed_over`. A
+        slide that has several names (by a link, or as a second copy of a DICOM series) is listed
+        once, with a warning.
+
+        Raises `DatasetError` when the folder is missing or holds no slide, when a folder below it
+        cannot be listed, when `label` gives nothing for some slides, when slides of one patient
+        have different labels, and when two names of one slide have different patients or labels.
         """
-        return cls(patients_of_folder(folder, label, patient))
+        patients, passed_over = patients_of_folder(folder, label, patient)
+        return cls(patients, passed_over=passed_over)._with_own_slides()
 
     @classmethod
     def from_table(
@@ -160,7 +200,10 @@ class Dataset:
         working directory). A table may come from elsewhere, so it cannot lead out of `root`: a
         path with `..`, or an absolute one that does not begin with `root`, is refused; pass a
         `root` that holds all slides, be it `"/"`. Links inside `root` are followed, as
-        `from_folder` does. A slide's ending does not matter.
+        `from_folder` does. A slide's ending does not matter. A name in another of Unicode's normal
+        forms than the file's is found, and so is one without its ending, where one slide alone
+        could be meant. Rows that name one slide by several names (links, files of one DICOM series)
+        are one slide, with a warning.
 
         Labels of a file are numbers when all of them are whole ones, and otherwise names, none of
         which may look like a number. `missing="skip"` leaves out slides that are not there, with a
@@ -168,10 +211,12 @@ class Dataset:
 
         Raises `DatasetError`, with the rows in question, for paths that are empty, repeated, lead
         out of `root` or to no file, for empty cells under patient or label, for labels that
-        contradict each other, and for columns that are not there. Rows are numbered as a
-        spreadsheet shows them (the header is row 1), in memory from 0.
+        contradict each other, for a slide that by two names has two patients or labels, and for
+        columns that are not there. Rows are numbered as a spreadsheet shows them (the header is row
+        1), in memory from 0.
         """
-        return cls(patients_of_table(table, root, slide, patient, label, missing))
+        patients = patients_of_table(table, root, slide, patient, label, missing)
+        return cls(patients)._with_own_slides()
 
 
 def _check_labels(patients: tuple[Patient, ...]) -> None:

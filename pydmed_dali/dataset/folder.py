@@ -2,79 +2,118 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from pydmed_dali.dataset.patient import Label, Patient, Record, absolute
-from pydmed_dali.errors import DatasetError
-from pydmed_dali.wording import some
-
-SLIDE_EXTENSIONS = frozenset(
-    {
-        ".bif",
-        ".czi",
-        ".dcm",
-        ".mrxs",
-        ".ndpi",
-        ".scn",
-        ".svs",
-        ".svslide",
-        ".tif",
-        ".tiff",
-        ".vms",
-        ".vmu",
-    }
+from pydmed_dali.dataset.listing import (
+    SLIDE_EXTENSIONS,
+    Listing,
+    list_slides,
+    passed_over_in_words,
 )
-"""Endings (lower case) of the files that OpenSlide 4 opens."""
+from pydmed_dali.dataset.patient import Label, Patient, Record, absolute, composed_label
+from pydmed_dali.dataset.slide_key import SlideFile, SlideKey, is_same_slide, kinship
+from pydmed_dali.dataset.spelling import composed, warn_of_look_alikes
+from pydmed_dali.errors import DatasetError
+from pydmed_dali.wording import printable, some
+
+logger = logging.getLogger("pydmed_dali.dataset")
+
+PatientOf = Callable[[Path], str]
+LabelOf = Callable[[Path], Label | None]
 
 _T = TypeVar("_T")
 
 
 def patients_of_folder(
-    folder: str | os.PathLike[str],
-    label: Callable[[Path], Label | None] | None,
-    patient: Callable[[Path], str] | None,
-) -> tuple[Patient, ...]:
-    """The patients that `Dataset.from_folder` is made of."""
+    folder: str | os.PathLike[str], label: LabelOf | None, patient: PatientOf | None
+) -> tuple[tuple[Patient, ...], dict[str, tuple[Path, ...]]]:
+    """The patients that `Dataset.from_folder` is made of, and the files that are passed over."""
     root = absolute(folder)
     if not root.is_dir():
-        raise DatasetError(f"{root} is not a folder; from_folder needs one that holds slides")
-    paths = list(_find_slides(root))
-    if not paths:
         raise DatasetError(
-            f"{root} holds no slide: no file below it ends in one of "
-            f"{' '.join(sorted(SLIDE_EXTENSIONS))}"
+            f"{printable(root)} is not a folder; from_folder needs one that holds slides"
         )
+    listing = list_slides(root)
+    slides, twice = _once(listing)
+    if not slides:
+        raise DatasetError(_nothing_found(root, listing))
+    _check_twice(twice, label, patient)
     groups: dict[str, list[Record]] = {}
-    for path in paths:
+    for path in slides:
         relative = PurePosixPath(path.relative_to(root).as_posix())
         name = str(relative) if patient is None else str(_ask(patient, path, "patient"))
-        groups.setdefault(name, []).append(Record(root, relative))
+        groups.setdefault(composed(name), []).append(Record(root, relative))
     labels = {} if label is None else _labels(groups, label)
-    return tuple(Patient(name, tuple(r), labels.get(name)) for name, r in groups.items())
+    if patient is not None:
+        warn_of_look_alikes("patient", groups)
+    patients = tuple(Patient(name, tuple(r), labels.get(name)) for name, r in groups.items())
+    return patients, {reason: tuple(paths) for reason, paths in listing.passed_over.items()}
 
 
-def _find_slides(root: Path) -> Iterator[Path]:
-    """Slide files below `root` in sorted order; links to folders are followed, loops are not."""
-    seen: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        dicom_taken = False
-        for name in sorted(files):
-            ending = Path(name).suffix.lower()
-            if name.startswith(".") or ending not in SLIDE_EXTENSIONS:
+def _nothing_found(root: Path, listing: Listing) -> str:
+    told = (
+        f"{printable(root)} holds no slide: no file below it ends in one of "
+        f"{' '.join(sorted(SLIDE_EXTENSIONS))}"
+    )
+    if listing.passed_over:
+        return f"{told} and is one; {passed_over_in_words(listing.passed_over, root)}"
+    return f"{told} (DICOM files are found by the ending .dcm; a table may name them without)"
+
+
+def _once(listing: Listing) -> tuple[list[Path], list[tuple[SlideFile, Path, str]]]:
+    """Each slide once, and (slide, another name of it, what the names are) of those with several.
+
+    What has several names is logged.
+    """
+    first: dict[SlideKey, SlideFile] = {}
+    slides: list[Path] = []
+    twice: list[tuple[SlideFile, Path, str]] = []
+    for slide in listing.slides:
+        other = slide if slide.key is None else first.setdefault(slide.key, slide)
+        if other is not slide and is_same_slide(other, slide):
+            twice.append((other, slide.path, kinship(slide)))
+        else:
+            slides.append(slide.path)
+    if twice:
+        named = [f"{printable(p)} is {printable(one.path)}" for one, p, _ in twice]
+        logger.warning(
+            "%d slides have several names and are listed once each: %s", len(twice), some(named)
+        )
+    for folder, real in listing.linked:
+        logger.warning(
+            "the folder %s is %s by another name; its slides are listed once, under the latter",
+            printable(folder),
+            printable(real),
+        )
+        below = f"{real}/"
+        twice += [
+            (slide, folder / slide.path.relative_to(real), "names of one file")
+            for slide in listing.slides
+            if str(slide.path).startswith(below)
+        ]
+    return slides, twice
+
+
+def _check_twice(
+    twice: Iterable[tuple[SlideFile, Path, str]], label: LabelOf | None, patient: PatientOf | None
+) -> None:
+    """Raise where two names of one slide would belong to two patients, or have two labels."""
+    for slide, path, kind in twice:
+        for function, name in ((patient, "patient"), (label, "label")):
+            if function is None:
                 continue
-            if ending == ".dcm" and dicom_taken:
-                continue
-            dicom_taken = dicom_taken or ending == ".dcm"
-            yield Path(folder, name)
+            asked: Callable[[Path], object] = function
+            one, other = _ask(asked, slide.path, name), _ask(asked, path, name)
+            if one != other:
+                raise DatasetError(
+                    f"{printable(slide.path)} and {printable(path)} are {kind}, but {name} gives "
+                    f"{one!r} for the first and {other!r} for the second; one slide must not be in "
+                    "two parts of a split: remove one of the names, or give both the same"
+                )
 
 
 def _ask(function: Callable[[Path], _T], path: Path, name: str) -> _T:
@@ -84,25 +123,28 @@ def _ask(function: Callable[[Path], _T], path: Path, name: str) -> _T:
         raise DatasetError(f"{name}({str(path)!r}) raised {error!r}") from error
 
 
-def _labels(
-    groups: Mapping[str, list[Record]], label: Callable[[Path], Label | None]
-) -> dict[str, Label]:
+def _labels(groups: Mapping[str, list[Record]], label: LabelOf) -> dict[str, Label]:
     """The one label of each patient; the function is asked once a slide."""
     labels: dict[str, Label] = {}
     missing: list[Path] = []
-    for name, records in groups.items():
-        for record in records:
-            value = _ask(label, record.path, "label")
-            if value is None:
-                missing.append(record.path)
-            elif labels.setdefault(name, value) != value:
-                raise DatasetError(
-                    f"patient {name!r} has slides of two labels, {labels[name]!r} and {value!r} "
-                    f"({record.path}); a patient has one label"
-                )
+    for name, path in _paths(groups):
+        value = composed_label(_ask(label, path, "label"))
+        if value is None:
+            missing.append(path)
+        elif labels.setdefault(name, value) != value:
+            raise DatasetError(
+                f"patient {name!r} has slides of two labels, {labels[name]!r} and {value!r} "
+                f"({printable(path)}); a patient has one label"
+            )
     if missing:
         raise DatasetError(
             f"label gave None for {len(missing)} of {sum(map(len, groups.values()))} slides "
             f"({some(missing)}); give every slide a label, or leave those slides out"
         )
     return labels
+
+
+def _paths(groups: Mapping[str, list[Record]]) -> Iterator[tuple[str, Path]]:
+    for name, records in groups.items():
+        for record in records:
+            yield name, record.path

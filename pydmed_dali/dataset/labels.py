@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pydmed_dali.dataset.patient import LARGEST_LABEL, Label
 from pydmed_dali.dataset.rows import Row, Table, at
+from pydmed_dali.dataset.spelling import composed
 from pydmed_dali.errors import DatasetError
 
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -39,7 +40,7 @@ def labels_of_patients(
 
 def _of_texts(table: Table, cells: Mapping[int, object]) -> Mapping[int, Label]:
     """Labels by row of a file: numbers if all are whole ones, otherwise names."""
-    texts = {row: str(cell) for row, cell in cells.items()}
+    texts = {row: composed(str(cell)) for row, cell in cells.items()}
     if all(_WHOLE.fullmatch(text) for text in texts.values()):
         return {row: int(text) for row, text in texts.items()}
     numbers = [row for row, text in texts.items() if _NUMBER.fullmatch(text)]
@@ -66,7 +67,7 @@ def _of_values(table: Table, cells: Mapping[int, object]) -> Mapping[int, Label]
 
 def _of_value(table: Table, row: int, cell: object) -> Label:
     if isinstance(cell, str):
-        return cell.strip()
+        return composed(cell.strip())
     try:
         number = operator.index(cell)  # type: ignore[arg-type]
     except TypeError:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from pydmed_dali.dataset.spelling import composed
 from pydmed_dali.errors import DatasetError
 
 Label = str | int
@@ -55,7 +56,8 @@ class Patient:
     """The unit of sampling and of splitting: a name, its slides, and one label."""
 
     id: str
-    """A name of its own in the dataset; by default the slide's path below the folder."""
+    """A name of its own in the dataset; by default the slide's path below the folder. Kept in
+    Unicode's normal form C, as is a label that is a name."""
     records: tuple[Record, ...]
     """The patient's slides, at least one."""
     label: Label | None = None
@@ -63,12 +65,19 @@ class Patient:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "records", tuple(self.records))
+        object.__setattr__(self, "id", composed(self.id))
+        object.__setattr__(self, "label", composed_label(self.label))
         if not self.records:
             raise DatasetError(f"patient {self.id!r} has no slide; give it at least one Record")
         if not isinstance(self.label, str | int | None):
             raise DatasetError(
                 f"patient {self.id!r} has the label {self.label!r}; a label is a str or an int"
             )
+
+
+def composed_label(label: Label | None) -> Label | None:
+    """A label that is a name in Unicode's normal form C; any other as it is."""
+    return composed(label) if isinstance(label, str) else label
 
 
 def absolute(folder: str | os.PathLike[str]) -> Path:

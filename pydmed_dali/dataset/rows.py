@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pydmed_dali.dataset.patient import absolute
+from pydmed_dali.dataset.spelling import composed
 from pydmed_dali.errors import DatasetError
 from pydmed_dali.wording import some
 
@@ -87,8 +88,8 @@ def read_rows(table: TableLike) -> Table:
             "a table is the path of a CSV file, a mapping of columns, a sequence of mappings or a "
             f"DataFrame, but {some(strange)}"
         )
-    columns = dict.fromkeys(str(name) for row in rows for name in row)
-    cells = [{str(name): value for name, value in row.items()} for row in rows]
+    columns = dict.fromkeys(composed(str(name)) for row in rows for name in row)
+    cells = [{composed(str(name)): value for name, value in row.items()} for row in rows]
     return _in_memory(tuple(columns), cells)
 
 
@@ -114,7 +115,7 @@ def _rows_of_file(path: Path) -> Table:
             f"{path} is not a UTF-8 text (byte {error.start}); save the table as UTF-8 CSV"
         ) from error
     lines = _split(path, text)
-    header = [name.strip() for name in next(lines, [])]
+    header = [composed(name.strip()) for name in next(lines, [])]
     _check_header(path, header)
     rows = []
     for number, cells in enumerate(lines, start=_FIRST_ROW):
@@ -127,12 +128,20 @@ def _rows_of_file(path: Path) -> Table:
 def _split(path: Path, text: str) -> Iterator[list[str]]:
     """Rows of cells; the delimiter is the one that parts the first line into most cells."""
     first = text.splitlines()[:1]
-    delimiter = max(_DELIMITERS, key=lambda mark: len(next(csv.reader(first, delimiter=mark), [])))
+    delimiter = max(_DELIMITERS, key=lambda mark: _cells(first, mark))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         yield from reader
     except csv.Error as error:
         raise DatasetError(f"{path}: line {reader.line_num} is no CSV: {error}") from error
+
+
+def _cells(first: list[str], delimiter: str) -> int:
+    """How many cells a delimiter parts the first line into; 0 where that makes no CSV."""
+    try:
+        return len(next(csv.reader(first, delimiter=delimiter), []))
+    except csv.Error:
+        return 0
 
 
 def _check_header(path: Path, header: list[str]) -> None:
@@ -172,7 +181,7 @@ def _rows_of_columns(columns: Mapping[Any, Any]) -> Table:
                 f"column {str(name)!r} of the table is {cells!r}; a column is a sequence with one "
                 "cell a row"
             )
-        values[str(name)] = list(cells.values() if isinstance(cells, Mapping) else cells)
+        values[composed(str(name))] = list(cells.values() if isinstance(cells, Mapping) else cells)
     lengths = {name: len(cells) for name, cells in values.items()}
     if len(set(lengths.values())) > 1:
         raise DatasetError(f"the columns of the table have different lengths: {lengths}")

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pydmed_dali.dataset.dicom_series import read_header
 from pydmed_dali.dataset.labels import labels_of_patients
-from pydmed_dali.dataset.patient import Patient, Record, absolute
+from pydmed_dali.dataset.listing import ending_of
+from pydmed_dali.dataset.name_lookup import NameLookup
+from pydmed_dali.dataset.patient import Label, Patient, Record, absolute
 from pydmed_dali.dataset.rows import Row, Table, TableLike, at, read_rows
+from pydmed_dali.dataset.slide_key import SlideFile, SlideKey, is_same_slide, key_of, kinship
+from pydmed_dali.dataset.spelling import composed, warn_of_look_alikes
 from pydmed_dali.errors import DatasetError, OptionError
-from pydmed_dali.wording import closest, some
+from pydmed_dali.wording import closest, printable, some
 
 logger = logging.getLogger("pydmed_dali.dataset")
 
@@ -20,6 +27,17 @@ PATIENT, LABEL = "patient", "label"
 
 Paths = Mapping[int, PurePosixPath]
 """Each slide's path below the root, by the number of its row."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The file that a row means."""
+
+    relative: PurePosixPath
+    """Its path below the root."""
+    slide: SlideFile
+    shows_slide: bool
+    """Whether it is one to open; not a label or an overview of a DICOM slide."""
 
 
 def patients_of_table(
@@ -34,18 +52,24 @@ def patients_of_table(
     if missing not in ("raise", "skip"):
         raise OptionError(f"missing must be 'raise' or 'skip', not {missing!r}")
     read = read_rows(table)
+    slide = composed(slide)
     _require(read, slide)
-    patient = _if_there(read, patient, PATIENT)
-    label = _if_there(read, label, LABEL)
+    patient = _if_there(read, patient and composed(patient), PATIENT)
+    label = _if_there(read, label and composed(label), LABEL)
     base = read.folder if root is None else absolute(root)
-    paths = _paths(read, slide, base)
-    rows = _present(read, paths, base, missing)
-    ids = _ids(read, rows, patient, paths)
+    found = _find(read, _paths(read, slide, base), base, missing)
+    rows = [row for row in read.rows if row.number in found]
+    ids = _ids(read, rows, patient, {number: file.relative for number, file in found.items()})
     labels = {} if label is None else labels_of_patients(read, rows, ids, label)
+    twice = _twice(read, rows, ids, found, patient is not None, labels)
     groups: dict[str, list[Record]] = {}
     for row, name in zip(rows, ids, strict=True):
+        if row.number in twice:
+            continue
         infos = {key: cell for key, cell in row.cells.items() if key not in (slide, patient, label)}
-        groups.setdefault(name, []).append(Record(base, paths[row.number], infos))
+        groups.setdefault(name, []).append(Record(base, found[row.number].relative, infos))
+    if patient is not None:
+        warn_of_look_alikes("patient", groups)
     return tuple(Patient(name, tuple(r), labels.get(name)) for name, r in groups.items())
 
 
@@ -106,30 +130,105 @@ def _below(table: Table, row: int, cell: object, base: Path) -> PurePosixPath:
     return path.relative_to(base) if path.is_absolute() else path
 
 
-def _present(table: Table, paths: Paths, base: Path, missing: str) -> Sequence[Row]:
-    present = [row for row in table.rows if os.path.isfile(base / paths[row.number])]
-    if len(present) == len(paths):
-        return present
-    found = {row.number for row in present}
+def _find(table: Table, paths: Paths, base: Path, missing: str) -> dict[int, _Found]:
+    """The file of each row; rows without one are left out or raise, as `missing` says."""
+    lookup = NameLookup(base)
+    found: dict[int, _Found] = {}
+    for number, path in paths.items():
+        file = _file(base, path) or _looked_up(table, number, base, path, lookup)
+        if file is not None:
+            found[number] = file
     absent = [f"row {number}: {path}" for number, path in paths.items() if number not in found]
+    if not absent:
+        return found
     observed = f"{len(absent)} of {len(paths)} slides are no files below {base} ({some(absent)})"
-    if missing == "raise" or not present:
+    if missing == "raise" or not found:
         raise DatasetError(
             f"{table.name}: {observed}; correct the paths or root"
-            + (", or leave them out with missing='skip'" if present else "")
+            + (", or leave them out with missing='skip'" if found else "")
         )
     logger.warning("%s: %s; they are left out", table.name, observed)
-    return present
+    return found
+
+
+def _file(base: Path, relative: PurePosixPath) -> _Found | None:
+    """The regular file at a path; None where there is none."""
+    path = base / relative
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    header = read_header(path) if ending_of(path.name) == ".dcm" else None
+    if header is None or not header.is_of_slide:
+        return _Found(relative, SlideFile(path, key_of(status)), True)
+    return _Found(relative, SlideFile(path, header.series), header.kind == "VOLUME")
+
+
+def _looked_up(
+    table: Table, row: int, base: Path, path: PurePosixPath, lookup: NameLookup
+) -> _Found | None:
+    """The file that a row means by another spelling of its name, or by a name without ending."""
+    try:
+        other = lookup.find(path)
+    except DatasetError as error:
+        raise DatasetError(f"{table.name}: row {row}: {printable(path)}: {error}") from None
+    return None if other is None else _file(base, other)
+
+
+def _twice(
+    table: Table,
+    rows: Sequence[Row],
+    ids: Sequence[str],
+    found: Mapping[int, _Found],
+    has_patients: bool,
+    labels: Mapping[str, Label],
+) -> set[int]:
+    """Rows that name a slide of an earlier row by another name, and so are left out, with a log.
+
+    Where they name several files of a DICOM slide, one that shows the slide stays. Raises where
+    such rows disagree on the patient or the label.
+    """
+    first: dict[SlideKey, tuple[int, str]] = {}
+    twice: dict[int, int] = {}
+    for row, name in zip(rows, ids, strict=True):
+        file = found[row.number]
+        assert file.slide.key is not None
+        other, owner = first.setdefault(file.slide.key, (row.number, name))
+        if other == row.number or not is_same_slide(found[other].slide, file.slide):
+            continue
+        if (has_patients and owner != name) or labels.get(owner) != labels.get(name):
+            raise DatasetError(
+                f"{table.name}: rows {other} and {row.number} "
+                f"({printable(found[other].relative)}, {printable(file.relative)}) are "
+                f"{kinship(file.slide)}, but differ in patient or label; one slide must not be "
+                "in two parts of a split: remove one of the rows"
+            )
+        if file.shows_slide and not found[other].shows_slide:
+            first[file.slide.key] = (row.number, name)
+            twice[other] = row.number
+        else:
+            twice[row.number] = other
+    if twice:
+        named = [f"row {row} ({found[row].relative}) is row {o}" for row, o in twice.items()]
+        logger.warning(
+            "%s: %d rows name a slide of another row by another name and are left out: %s",
+            table.name,
+            len(twice),
+            some(named),
+        )
+    return set(twice)
 
 
 def _ids(table: Table, rows: Sequence[Row], column: str | None, paths: Paths) -> list[str]:
     """The patient of each row; without a column every slide is a patient of its own."""
     if column is None:
-        return [str(paths[row.number]) for row in rows]
+        return [composed(str(paths[row.number])) for row in rows]
     empty = [row.number for row in rows if row.is_empty(column)]
     if empty:
         raise DatasetError(
             f"{table.name} names no patient ({column!r}) in {at(empty)}; name one in every row, or "
             "pass patient=None to make every slide a patient of its own"
         )
-    return [str(row.cells[column]).strip() for row in rows]
+    return [composed(str(row.cells[column]).strip()) for row in rows]
