@@ -11,9 +11,10 @@ import tifffile
 from defusedxml import ElementTree
 from numpy.typing import NDArray
 
-from pydmed_dali.errors import SlideFormatError
+from pydmed_dali.errors import SlideFormatError, SlideReadError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.ring.pixel_format import PixelFormat
+from pydmed_dali.slide.coded_size import claimed_size
 from pydmed_dali.slide.file_identity import check_regular_file
 from pydmed_dali.slide.limits import believable_mpp
 from pydmed_dali.slide.protocol import WHITE, SlideFacts
@@ -28,8 +29,9 @@ class ChannelTiff:
 
     Levels are the file's pyramid, as tifffile finds it. Channels come in the file's order: of
     several pages, all samples of the first page first. Only tiles or strips that a region touches
-    are read and decoded, by tifffile. Beyond the edges, and where a tile is left out, there are
-    zeros. Micrometres per pixel are those of the OME metadata, or else of the resolution tags.
+    are read and decoded, by tifffile; one whose own header claims more than its size is refused
+    before it is decoded. Beyond the edges, and where a tile is left out, there are zeros.
+    Micrometres per pixel are those of the OME metadata, or else of the resolution tags.
     """
 
     def __init__(self, path: Path, pixel: PixelFormat) -> None:
@@ -133,9 +135,24 @@ class _Level:
                     continue
                 file.seek(page.dataoffsets[index])
                 data = file.read(count)
+                self._check(data, index, file)
                 decoded, _, shape = self.keyframe.decode(data, index, jpegtables=page.jpegtables)
                 channel = (number * self._planes + plane) * self._samples
                 yield channel, decoded[0, : shape[1], : shape[2]]
+
+    def _check(self, data: bytes, index: int, file: Any) -> None:
+        """Raise `SlideReadError` where a tile's own header claims more than the tile's size."""
+        try:
+            claimed = claimed_size(int(self.keyframe.compression), data)
+        except ValueError as error:
+            raise SlideReadError(
+                f"{file.name}: tile {index} cannot be decoded ({error})"
+            ) from error
+        if claimed and (claimed.width > self.cell.width or claimed.height > self.cell.height):
+            raise SlideReadError(
+                f"{file.name}: tile {index} of a level of {self.size} claims {claimed} pixels, "
+                f"where at most {self.cell} were expected; the file is damaged there"
+            )
 
 
 def _ome_mpp(file: Any) -> tuple[float, float] | None:

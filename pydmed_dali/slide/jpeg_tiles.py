@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import struct
 from typing import NamedTuple
 
 import simplejpeg
 
-from pydmed_dali.geometry import Size
+from pydmed_dali.slide.coded_size import frame_of_jpeg
 from pydmed_dali.slide.protocol import Pixels
 
 DECODER = f"simplejpeg {simplejpeg.__version__}"
 """The decoder's name and version: it decides pixels."""
 
 _START_OF_SCAN, _START_OF_FRAME, _RESTART_INTERVAL = 0xDA, 0xC0, b"\xff\xdd"
+_FRAME = struct.Struct(">BHHB")
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
 _SPACES = {"RGB": _ADOBE + b"\x00", "YCBCR": _ADOBE + b"\x01"}
 """The marker by which libjpeg knows the colour space: the TIFF's word counts, not the tile's."""
@@ -24,6 +26,10 @@ _LEAST = 32  # rows: for fewer it is not worth while to leave any out
 _HOLE = bytes(64)  # what a copy left out; it is valid code, and noticed only at the tile's end
 
 
+class OddTileError(ValueError):
+    """A tile's header claims other pixels than the slide's tiles have, so no reader reads it."""
+
+
 class _Head(NamedTuple):
     """What comes before the scan of a tile: most tiles of a level have the same."""
 
@@ -31,12 +37,10 @@ class _Head(NamedTuple):
     """As the tile has it."""
     whole: bytes
     """With the tables that tiles have in common, and the colour space just before the scan."""
+    claimed: tuple[int, int, int, int]
+    """What it says of the tile: bits of a value, rows, columns and channels."""
     height: int
     """Where in `whole` the height stands; 0 where rows must not be left out."""
-    size: Size | None = None
-    """What it says the tile's size is."""
-    channels: bytes = b""
-    """And how many channels it has, one byte."""
 
 
 class JpegTiles:
@@ -54,12 +58,15 @@ class JpegTiles:
         """Decode the first `rows` rows of one tile, or more, into the first of `out`, (height,
         width, 3) RGB and contiguous, the tile's size.
 
-        Raises `ValueError` for a tile of another size, and for damage in those rows, also where
-        libjpeg could go on with grey in its place.
+        Raises `OddTileError`, before decoding, for a tile whose header claims another size, other
+        channels or other bits, and `ValueError` for damage in those rows, also where libjpeg could
+        go on with grey in its place.
         """
         head = self._head
         if head is None or bytes(data[: len(head.begin)]) != head.begin:
             head = self._head = self._read_head(bytes(data))
+        if head.claimed != (8, *out.shape):
+            raise _odd(head, out)
         rest = data[len(head.begin) :]
         rows += _BELOW
         if rows + _LEAST > len(out) or not _decode_top(head, rest, out, rows):
@@ -72,13 +79,20 @@ class JpegTiles:
         length = markers[_START_OF_SCAN] + 2
         begin = data[:length]
         whole = b"".join((begin[:2], self._common, begin[2:-2], self._space, begin[-2:]))
+        frame = frame_of_jpeg(whole)
+        # behind the marker and the length
+        claimed = _FRAME.unpack_from(whole, frame + 4)
         # With restarts, libjpeg's warning tells of one of them instead of the end.
-        if _START_OF_FRAME not in markers or _RESTART_INTERVAL in whole:
-            return _Head(begin, whole, 0)
-        # behind the marker, the length, the bits
-        height = len(self._common) + markers[_START_OF_FRAME] + 5
-        size = (int.from_bytes(whole[at : at + 2], "big") for at in (height + 2, height))
-        return _Head(begin, whole, height, Size(*size), whole[height + 4 : height + 5])
+        is_simple = _START_OF_FRAME in markers and _RESTART_INTERVAL not in whole
+        return _Head(begin, whole, claimed, frame + 5 if is_simple else 0)
+
+
+def _odd(head: _Head, out: Pixels) -> OddTileError:
+    bits, height, width, channels = head.claimed
+    return OddTileError(
+        f"the tile claims {width}x{height} pixels of {channels} channels of {bits} bits, where "
+        f"{out.shape[1]}x{out.shape[0]} of {out.shape[2]} of 8 were expected"
+    )
 
 
 def _decode_top(head: _Head, rest: bytes | memoryview, out: Pixels, rows: int) -> bool:
@@ -88,8 +102,7 @@ def _decode_top(head: _Head, rest: bytes | memoryview, out: Pixels, rows: int) -
     the first of its warnings is the one it tells, so before that it found nothing amiss. (Of a
     stream with a scan for each channel only the first scan would be known to be sound.)
     """
-    size = Size(out.shape[1], out.shape[0])
-    if not head.height or head.size != size or rest[2:3] != head.channels:
+    if not head.height or rest[2:3] != head.whole[head.height + 4 : head.height + 5]:
         return False
     begin, end = head.whole[: head.height], head.whole[head.height + 2 :]
     lower = b"".join((begin, rows.to_bytes(2, "big"), end, rest))

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pydmed_dali.errors import SlideReadError
+from pydmed_dali.errors import SlideFormatError, SlideReadError
 from pydmed_dali.geometry import Point
 from pydmed_dali.slide import openslide_slide, tiled_slide
 from pydmed_dali.slide.cache import Cache, file_key
 from pydmed_dali.slide.facts_json import facts_from_json, facts_to_json
+from pydmed_dali.slide.jpeg_tiles import OddTileError
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.tiff_index import TiledLevel, UnsuitedError, index_tiles
@@ -45,6 +46,10 @@ def open_slide(path: Path, cache: Cache) -> Slide:
     try:
         fast = _proven(reference)
     except UnsuitedError as reason:
+        if isinstance(reason.__cause__, OddTileError):
+            # OpenSlide refuses such tiles, but for some, of which it delivers other memory.
+            reference.close()
+            raise SlideFormatError(f"{path}: {reason}; convert the slide anew") from reason
         if isinstance(reason.__cause__, SlideReadError):
             # After one error OpenSlide refuses every other read of a slide that stays open.
             reference.close()
@@ -69,8 +74,10 @@ def _proven(reference: OpenSlideSlide) -> TiledSlide:
     fast = TiledSlide(reference.path, facts, levels)
     try:
         for level, tiles in enumerate(levels):
-            for location in _probes(tiles, facts.level_downsamples[level]):
-                _compare(fast, reference, tiles, location, level)
+            probes = _probes(tiles, facts.level_downsamples[level])
+            odd = [_compare(fast, reference, tiles, location, level) for location in probes]
+            if all(odd):  # a single one is refused where it is read
+                raise UnsuitedError(f"tiles of level {level}: {odd[0]}") from odd[0]
     except BaseException:
         fast.close()
         raise
@@ -95,13 +102,18 @@ def _probes(tiles: TiledLevel, downsample: float) -> list[Point]:
 
 def _compare(
     fast: TiledSlide, reference: OpenSlideSlide, tiles: TiledLevel, location: Point, level: int
-) -> None:
-    """Raise `UnsuitedError` unless both readers deliver the same tile at `location` (level 0)."""
+) -> OddTileError | None:
+    """Raise `UnsuitedError` unless both readers deliver the same tile at `location` (level 0).
+
+    Returns the error of a tile that is none of the level's, which no reader is to deliver.
+    """
     shape = (tiles.tile.height, tiles.tile.width, 3)
     ours, theirs = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
     try:
-        reference.read_into(theirs, location, level)
         fast.decode_into(ours, location, level)
+        reference.read_into(theirs, location, level)
+    except OddTileError as error:
+        return error
     except Exception as error:  # of OpenSlide's or of a decoder's
         raise UnsuitedError(f"a tile that was tried cannot be read ({error})") from error
     if not np.array_equal(ours, theirs):
@@ -114,3 +126,4 @@ def _compare(
             location.y,
         )
         raise UnsuitedError(f"a tile of level {level} decodes otherwise than OpenSlide reads it")
+    return None

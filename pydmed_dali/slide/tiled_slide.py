@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from pydmed_dali.errors import SlideReadError
 from pydmed_dali.geometry import Point, Region, Size
-from pydmed_dali.slide.jpeg_tiles import DECODER, JpegTiles
+from pydmed_dali.slide.jpeg2000_tiles import decode_jpeg2000
+from pydmed_dali.slide.jpeg_tiles import DECODER, JpegTiles, OddTileError
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.pieces import CHANNELS, Integers, Pieces, find_pieces
 from pydmed_dali.slide.protocol import Pixels, SlideFacts
@@ -53,7 +54,8 @@ class TiledSlide:
     OpenSlide shifts the level by a part of a pixel and interpolates (what it reads from the level's
     origin on, it does not shift: that is what this reader is equal to).
 
-    A tile that cannot be decoded is left to OpenSlide, and is an error where that cannot either.
+    A tile that cannot be decoded is left to OpenSlide, and is an error where that cannot either. A
+    tile whose header claims other pixels than the level's tiles have is an error at once.
     """
 
     def __init__(self, path: Path, facts: SlideFacts, levels: tuple[TiledLevel, ...]) -> None:
@@ -258,9 +260,11 @@ class TiledSlide:
     ) -> None:
         """Read by OpenSlide what this reader could not, if the two agree on which pixels these are.
 
-        Raises `SlideReadError` if they do not, or if OpenSlide cannot read them either.
+        Raises `SlideReadError` if they do not, if OpenSlide cannot read them either, or if a tile
+        is of another kind: OpenSlide refuses most of these, and of some reads beyond their pixels.
         """
-        if not self._facts.level_downsamples[level].is_integer():
+        is_shifted = not self._facts.level_downsamples[level].is_integer()
+        if is_shifted or isinstance(error, OddTileError):
             raise SlideReadError(
                 f"{self._path}: a tile of level {level} cannot be decoded, in "
                 f"{out.shape[1]}x{out.shape[0]} pixels at ({location.x}, {location.y}) in level 0 "
@@ -277,7 +281,7 @@ def _decoder(level: TiledLevel) -> Callable[[memoryview, Pixels, int], object]:
     """What decodes a tile of the level into memory of the tile's size: so many rows at least."""
     if level.jpeg_space is not None:
         return JpegTiles(level.jpeg_tables, level.jpeg_space).decode
-    return lambda data, out, rows: imagecodecs.jpeg2k_decode(bytes(data), out=out)
+    return decode_jpeg2000
 
 
 def _cut(place: Point, size: Size, dimensions: Size) -> Region:
