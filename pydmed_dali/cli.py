@@ -14,6 +14,17 @@ from typing import Annotated
 import typer
 
 from pydmed_dali import __version__
+from pydmed_dali.cli_options import (
+    DefaultMpp,
+    Json,
+    Level,
+    Magnification,
+    Masks,
+    MinTissue,
+    Model,
+    Mpp,
+    TissueValues,
+)
 from pydmed_dali.errors import OptionError, PydmedError
 
 app = typer.Typer(
@@ -22,18 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train on gigapixel slides straight from the files, through NVIDIA DALI.",
 )
-
-Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on standard output.")]
-
-Level = Annotated[int | None, typer.Option(min=0, help="The level to read, by default 0.")]
-Mpp = Annotated[float | None, typer.Option(help="Micrometres per pixel to read at, not a level.")]
-Magnification = Annotated[
-    float | None, typer.Option(help="Magnification to read at, e.g. 20, not a level.")
-]
-DefaultMpp = Annotated[
-    float | None, typer.Option(help="Micrometres per pixel of slides that do not tell theirs.")
-]
-MinTissue = Annotated[float | None, typer.Option(help="Part of each crop that must be tissue.")]
 
 
 def main() -> None:
@@ -156,9 +155,8 @@ def preview(
         float,
         typer.Option(min=0, max=1, help="Part of a crop that must be tissue; 0: whole slide."),
     ] = 0.5,
-    masks: Annotated[
-        Path | None, typer.Option(help="A folder of masks of your own, named as the slides.")
-    ] = None,
+    masks: Masks = None,
+    tissue_values: TissueValues = None,
     annotations: Annotated[
         Path | None,
         typer.Option(help="A folder of annotations (GeoJSON, XML), named as the slides, to show."),
@@ -189,6 +187,7 @@ def preview(
         dataset,
         min_tissue,
         masks,
+        tissue_values,
         level,
         mpp,
         chunk_size,
@@ -248,6 +247,8 @@ def plan(
     magnification: Magnification = None,
     default_mpp: DefaultMpp = None,
     min_tissue: MinTissue = None,
+    masks: Masks = None,
+    tissue_values: TissueValues = None,
     memory: Annotated[
         float | None, typer.Option(min=0.01, help="GiB for the ring; by default half of the free.")
     ] = None,
@@ -267,7 +268,8 @@ def plan(
     from pydmed_dali.geometry import Size
 
     wishes = cli_plan.usual_wishes(Size(crop_size, crop_size), batch_size, memory, crops_per_second)
-    scale = cli_plan.Scale(level, mpp, min_tissue, magnification, default_mpp)
+    own = (None if masks is None else str(masks), tissue_values)
+    scale = cli_plan.Scale(level, mpp, min_tissue, magnification, default_mpp, *own)
     if slides is None:
         study = cli_plan.typical_study()
     else:
@@ -282,13 +284,7 @@ def plan(
 @app.command()
 def infer(
     slides: Annotated[Path, typer.Argument(help="A folder of slides, or one slide.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            help="A TorchScript file, one of torch.export (.pt2), timm:NAME, or module:function. "
-            "Files can run code that is in them: load only those that you trust."
-        ),
-    ],
+    model: Model,
     out: Annotated[Path, typer.Option(help="The folder for results, a file for each slide.")],
     tile_size: Annotated[int, typer.Option(min=1, help="Side of a tile, in pixels.")] = 224,
     stride: Annotated[
@@ -298,9 +294,9 @@ def infer(
     mpp: Mpp = None,
     magnification: Magnification = None,
     default_mpp: DefaultMpp = None,
-    min_tissue: Annotated[
-        float | None, typer.Option(help="Part of each tile that must be tissue. By default any.")
-    ] = None,
+    min_tissue: MinTissue = None,
+    masks: Masks = None,
+    tissue_values: TissueValues = None,
     annotations: Annotated[
         Path | None, typer.Option(help="A folder of annotations: only tiles in their regions.")
     ] = None,
@@ -345,6 +341,8 @@ def infer(
         magnification=magnification,
         default_mpp=default_mpp,
         min_tissue=min_tissue,
+        masks=masks,
+        tissue_values=tissue_values,
         annotations=annotations,
         file_format=file_format,
         batch_size=batch_size,

@@ -43,13 +43,15 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """At which resolution slides are read, and how much tissue crops must have."""
+    """At which resolution slides are read, and how much tissue crops must have by which masks."""
 
     level: int | None
     mpp: float | None
     min_tissue: float | None
     magnification: float | None = None
     default_mpp: float | None = None
+    masks: str | None = None
+    tissue_values: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -59,8 +61,7 @@ class Scale:
     @property
     def views(self) -> ViewScale:
         """What was asked for, without the tissue."""
-        asked = {name: value for name, value in self.options.items() if name != "min_tissue"}
-        return ViewScale(**asked)
+        return ViewScale(self.level, self.mpp, self.magnification, self.default_mpp)
 
 
 def usual_wishes(
@@ -159,7 +160,7 @@ def show_plan(console: Console, study: Study, wishes: Wishes, advice: Advice, sc
     console.print("BigChunkSource(")
     console.print("    dataset,")
     for name, value in source_options(advice.chosen.setting, scale).items():
-        console.print(f"    {name}={value},", highlight=False)
+        console.print(f"    {name}={value!r},", highlight=False, markup=False)
     console.print(")")
 
 

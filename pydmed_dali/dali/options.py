@@ -31,7 +31,10 @@ class Options:
     magnification: float | None
     default_mpp: float | None
     min_tissue: float | None
-    own_masks: bool
+    tissue_rules: str | None
+    """By which rules tissue is told; None where it is not asked for. See `mask_rules`."""
+    computes_masks: bool
+    """Whether tissue is to be found in the slides' own pixels."""
     resident: int
     crops_per_chunk: int
     num_workers: int
@@ -127,11 +130,6 @@ class Options:
         """The layout of a ring of so many slots and pad rows."""
         crops, packed = self.crops_per_chunk, self.packed
         return Layout(slots, self.chunk_image, pads, crops, has_masks, self.pixel, packed)
-
-    @property
-    def computes_masks(self) -> bool:
-        """Whether tissue is to be found in the slides' own pixels."""
-        return self.min_tissue is not None and not self.own_masks
 
     def slots_per_image(self, slots: int) -> int:
         """How many neighbouring slots form one image of the pool, which has at most N images."""

@@ -21,11 +21,12 @@ from pydmed_dali.geometry import Size
 from pydmed_dali.loader.beside import Beside
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.own_annotations import Classes, plan_annotations
-from pydmed_dali.loader.own_masks import Masks, plan_tissue
+from pydmed_dali.loader.own_masks import Masks, mask_rules, plan_tissue
 from pydmed_dali.loader.pool import pickle_loader
 from pydmed_dali.plan.depth import Depth
 from pydmed_dali.plan.weights import read_weights
 from pydmed_dali.slide.cache import cache_folder
+from pydmed_dali.slide.tissue_values import GivenValues
 
 
 class BigChunkSource(RunningSource):
@@ -49,7 +50,10 @@ class BigChunkSource(RunningSource):
             such crop are skipped and reported. See docs/sampling.md.
         masks: masks of your own, for `min_tissue`: a folder of images named as the slides, or a
             function from a slide's path to its mask's, or to None for a computed mask. An image
-            covers the whole slide at any resolution; what is not 0 (black) is tissue.
+            covers the whole slide at any resolution; what is not 0 (black) is tissue, and must have
+            one value or colour.
+        tissue_values: which values of masks are tissue, where they have several: whole numbers, or
+            colours as "#ff0000"; `[1, 3]`, `range(128, 256)` or "1, 3-5". See docs/sampling.md.
         annotations: what is drawn on the slides: a folder of files (GeoJSON, or the XML of ASAP or
             ImageScope) named as the slides, or a function from a slide's path to its file's, or to
             None. Crops then have a `mask` and a `class_number`. See docs/sampling.md.
@@ -116,6 +120,7 @@ class BigChunkSource(RunningSource):
         default_mpp: float | None = None,
         min_tissue: float | None = None,
         masks: Masks | None = None,
+        tissue_values: GivenValues | None = None,
         annotations: Beside | None = None,
         classes: Classes | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
@@ -166,7 +171,8 @@ class BigChunkSource(RunningSource):
             magnification=magnification,
             default_mpp=default_mpp,
             min_tissue=min_tissue,
-            own_masks=masks is not None,
+            tissue_rules=mask_rules(min_tissue, masks, tissue_values),
+            computes_masks=min_tissue is not None and masks is None,
             resident=resident,
             crops_per_chunk=crops_per_chunk,
             num_workers=num_workers,
@@ -189,7 +195,7 @@ class BigChunkSource(RunningSource):
         self.device = choose_device(device)
         self._gpu = current_gpu() if self.device == "gpu" else None
         self._bond = Bond(batch_size, prefetch_depth, self._gpu)
-        tissue = plan_tissue(dataset, min_tissue, masks)
+        tissue = plan_tissue(dataset, min_tissue, masks, tissue_values)
         folder = cache_folder(cache_dir)
         annotated = plan_annotations(dataset, annotations, classes, folder)
         if annotated is not None:

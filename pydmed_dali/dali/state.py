@@ -13,7 +13,6 @@ from pydmed_dali.errors import StateError
 from pydmed_dali.plan.weights import digest_weights, tissue_areas
 from pydmed_dali.slide.open_slide import READERS
 from pydmed_dali.slide.stain import METHOD as STAIN_METHOD
-from pydmed_dali.slide.tissue_threshold import METHOD
 
 VERSION = 3
 
@@ -119,7 +118,6 @@ def _identity(options: Options, dataset: Dataset) -> dict[str, Any]:
     values["weights"] = digest_weights(options.weights)
     if options.balance == "tissue":
         values["tissue areas"] = digest_weights(tissue_areas(dataset))
-    masks = "own masks" if options.own_masks else METHOD if options.min_tissue else None
     stain = options.stain_statistics and f"{options.stain_statistics}, {STAIN_METHOD}"
-    found = {"masks": masks, "stain": stain, "pixel": str(options.pixel)}
+    found = {"masks": options.tissue_rules, "stain": stain, "pixel": str(options.pixel)}
     return {**values, "dataset": dataset.fingerprint, "readers": READERS, **found}

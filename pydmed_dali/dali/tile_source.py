@@ -26,7 +26,7 @@ from pydmed_dali.loader.beside import Beside
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import Failed, SurveyPlan
 from pydmed_dali.loader.own_annotations import plan_annotations
-from pydmed_dali.loader.own_masks import Masks, plan_tissue
+from pydmed_dali.loader.own_masks import Masks, mask_rules, plan_tissue
 from pydmed_dali.loader.survey import Survey
 from pydmed_dali.loader.surveyor import wanted_tiles
 from pydmed_dali.loader.wanted import TilesPlan
@@ -34,6 +34,7 @@ from pydmed_dali.plan.grid import SlideGrid
 from pydmed_dali.plan.tile_sampler import TileSampler
 from pydmed_dali.slide.cache import cache_folder
 from pydmed_dali.slide.file_identity import FileIdentity
+from pydmed_dali.slide.tissue_values import GivenValues
 
 logger = logging.getLogger("pydmed_dali.dali")
 
@@ -60,7 +61,7 @@ class TileSource(BoundSource):
         mpp, magnification: what to read at instead of `level`; as for `BigChunkSource`.
         default_mpp: micrometres per level-0 pixel of slides that do not tell theirs.
         min_tissue: part of a tile that must be tissue, above 0 and at most 1; None for all tiles.
-        masks: masks of your own, for `min_tissue`; as for `BigChunkSource`.
+        masks, tissue_values: masks of your own, for `min_tissue`; as for `BigChunkSource`.
         annotations, classes: only tiles whose centre lies in one of these classes, by default any
             that is drawn; files as for `BigChunkSource`.
         done: tiles that need not come again, by their slide's path: (n, 2), `Info.X` and `Info.Y`
@@ -95,6 +96,7 @@ class TileSource(BoundSource):
         default_mpp: float | None = None,
         min_tissue: float | None = None,
         masks: Masks | None = None,
+        tissue_values: GivenValues | None = None,
         annotations: Beside | None = None,
         classes: Sequence[str] | None = None,
         done: Mapping[Path, NDArray[np.int64]] | None = None,
@@ -128,7 +130,8 @@ class TileSource(BoundSource):
             ),
             default_mpp=default_mpp,
             min_tissue=min_tissue,
-            own_masks=masks is not None,
+            tissue_rules=mask_rules(min_tissue, masks, tissue_values),
+            computes_masks=min_tissue is not None and masks is None,
             pixel=loader.pixel_format,
         )
         self.device = choose_device(device)
@@ -138,7 +141,7 @@ class TileSource(BoundSource):
         plan = TilesPlan(
             self.tile,
             self.stride,
-            plan_tissue(dataset, min_tissue, masks),
+            plan_tissue(dataset, min_tissue, masks, tissue_values),
             plan_annotations(dataset, annotations, classes, folder),
         )
         self._downsamples: dict[int, tuple[float, float]] = {}
@@ -334,7 +337,8 @@ def _options(
         magnification=magnification,
         default_mpp=None,
         min_tissue=None,
-        own_masks=False,
+        tissue_rules=None,
+        computes_masks=False,
         resident=_FEWEST_CHUNKS,
         crops_per_chunk=1,
         num_workers=workers,

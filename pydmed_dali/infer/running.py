@@ -26,6 +26,7 @@ from pydmed_dali.geometry import Size
 from pydmed_dali.infer.folder import ResultFolder
 from pydmed_dali.loader.annotation_plan import AnnotationPlan
 from pydmed_dali.loader.own_annotations import plan_annotations
+from pydmed_dali.loader.own_masks import mask_rules
 from pydmed_dali.plan.tile_window import share_slides
 from pydmed_dali.slide.cache import cache_folder
 from pydmed_dali.slide.open_slide import READERS
@@ -269,7 +270,7 @@ def _identity(tile: Size, stride: Size, options: Mapping[str, Any]) -> dict[str,
         "level": options.get("level"),
         "mpp": options.get("mpp"),
         "min_tissue": options.get("min_tissue"),
-        "masks": None if options.get("masks") is None else "own masks",
+        "masks": mask_rules(*(options.get(n) for n in ("min_tissue", "masks", "tissue_values"))),
         "annotated": (None if classes is None else list(classes)) if annotated else False,
         "readers": READERS,
     }

@@ -28,6 +28,7 @@ from pydmed_dali.plan.depth import Depth
 from pydmed_dali.plan.placement import Placer
 from pydmed_dali.ring.arena import Layout
 from pydmed_dali.slide.file_identity import FileIdentity
+from pydmed_dali.slide.mask_image import MaskFile
 from pydmed_dali.slide.scale import Scale
 from pydmed_dali.slide.stain import Stain
 from pydmed_dali.slide.view import View
@@ -43,7 +44,7 @@ _LONGEST_REASON = 2048
 class SurveyPlan:
     """What to find out of slides where nothing is loaded."""
 
-    masks: Mapping[Path, Path] | None = None
+    masks: Mapping[Path, MaskFile] | None = None
     """The user's own tissue masks, by the slide's path; None where the tissue is not asked for."""
     tiles: TilesPlan | None = None
     """The tiles that are wanted; None where they are not asked for."""

@@ -8,6 +8,9 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError
 from pydmed_dali.loader.beside import Beside, files_beside
 from pydmed_dali.loader.tissue import TissuePlan
+from pydmed_dali.slide.mask_image import VERSION, MaskFile
+from pydmed_dali.slide.tissue_threshold import METHOD
+from pydmed_dali.slide.tissue_values import GivenValues, TissueValues
 
 Masks = Beside
 """A folder, or a function from a slide's path to its mask's."""
@@ -19,35 +22,66 @@ _SHOWN = 5
 
 
 def plan_tissue(
-    dataset: Dataset, min_tissue: float | None, masks: Masks | None
+    dataset: Dataset,
+    min_tissue: float | None,
+    masks: Masks | None,
+    tissue_values: GivenValues | None = None,
 ) -> TissuePlan | None:
     """What a source's options ask for; None without `min_tissue`.
 
-    Raises `OptionError` for masks that are not there, or would not be used.
+    Raises `OptionError` for masks that are not there, or would not be used, and for
+    `tissue_values` that are none.
     """
     if min_tissue is not None:
-        own = {} if masks is None else find_masks(dataset, masks)
-        return TissuePlan(min_tissue, own)
-    if masks is not None:
+        return TissuePlan(min_tissue, find_masks(dataset, masks, tissue_values))
+    if masks is not None or tissue_values is not None:
         raise OptionError(
-            "masks are used only together with min_tissue: give that too, e.g. min_tissue=0.5"
+            ("tissue_values" if masks is None else "masks")
+            + " are used only together with min_tissue: give that too, e.g. min_tissue=0.5"
         )
     return None
 
 
-def find_masks(dataset: Dataset, masks: Masks) -> dict[Path, Path]:
-    """The mask of each slide, by the slide's path.
+def mask_rules(
+    min_tissue: float | None, masks: Masks | None, tissue_values: GivenValues | None
+) -> str | None:
+    """By which rules tissue is told, in words, for saved runs; None where nobody asks for it.
+
+    Raises `OptionError` for `tissue_values` that are none.
+    """
+    if not min_tissue:
+        return None
+    if masks is None:
+        return METHOD
+    values = "" if tissue_values is None else f" by tissue_values {TissueValues.of(tissue_values)}"
+    computed = f", else {METHOD}" if callable(masks) else ""
+    return f"own masks {VERSION}{values}{computed}"
+
+
+def find_masks(
+    dataset: Dataset, masks: Masks | None, tissue_values: GivenValues | None = None
+) -> dict[Path, MaskFile]:
+    """The mask of each slide, by the slide's path; none without `masks`.
 
     In a folder, the mask of `a/slide.svs` (below the dataset's folder) is `a/slide.png` or
     `a/slide.svs.png`, or such a file with another of `MASK_EXTENSIONS`; every slide needs one. A
     function may give None, for a slide whose mask shall be computed; it runs in this process.
-    Raises `OptionError` for a missing folder or file, naming some of those without.
+    Raises `OptionError` for a missing folder or file, naming some of those without, and for
+    `tissue_values` without masks.
     """
-    found: dict[Path, Path] = {}
+    if masks is None:
+        if tissue_values is not None:
+            raise OptionError(
+                "tissue_values says what is tissue in masks of your own: give masks too, or leave "
+                "it out"
+            )
+        return {}
+    values = None if tissue_values is None else TissueValues.of(tissue_values)
+    found: dict[Path, MaskFile] = {}
     missing: list[str] = []
     for slide, mask in files_beside(dataset, "masks", masks, MASK_EXTENSIONS).items():
         if mask is not None and mask.is_file():
-            found[slide] = mask
+            found[slide] = MaskFile(mask, values)
         elif mask is not None:
             missing.append(f"{mask} for {slide}")
     if missing:

@@ -16,6 +16,7 @@ from pydmed_dali.loader.own_masks import Masks, find_masks
 from pydmed_dali.loader.survey import Survey
 from pydmed_dali.slide.cache import cache_folder
 from pydmed_dali.slide.scale import Scale
+from pydmed_dali.slide.tissue_values import GivenValues
 from pydmed_dali.wording import some
 
 logger = logging.getLogger("pydmed_dali.loader")
@@ -25,6 +26,7 @@ def prepare(
     dataset: Dataset,
     *,
     masks: Masks | None = None,
+    tissue_values: GivenValues | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     num_workers: int | None = None,
     read_timeout: float = 300.0,
@@ -38,7 +40,7 @@ def prepare(
 
     Args:
         dataset: the patients and their slides.
-        masks, cache_dir, read_timeout, loader: as for `BigChunkSource`.
+        masks, tissue_values, cache_dir, read_timeout, loader: as for `BigChunkSource`.
         num_workers: processes; by default as many as there are cores. 0 computes in this one.
         progress: called as `progress(done, total)` after each slide, in the calling process.
 
@@ -48,7 +50,7 @@ def prepare(
     workers = core_count() if num_workers is None else num_workers
     if not isinstance(workers, int) or workers < 0:
         raise OptionError(f"num_workers must be an int of at least 0, not {num_workers!r}")
-    own = {} if masks is None else find_masks(dataset, masks)
+    own = find_masks(dataset, masks, tissue_values)
     paths = [record.path for record in dataset.slides]
     areas = [TissueArea(0.0, None)] * len(paths)
     survey = Survey(

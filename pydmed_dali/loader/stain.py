@@ -10,12 +10,14 @@ from pathlib import Path
 
 from pydmed_dali.errors import OptionError
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
-from pydmed_dali.loader.tissue import find_mask, reader_of
+from pydmed_dali.loader.tissue import find_mask, mask_key, reader_of
 from pydmed_dali.slide.cache import Cache, cache_folder, file_key
+from pydmed_dali.slide.mask_image import MaskFile
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.stain import METHOD, METHODS, Stain, find_stain, stain_from_dict
 from pydmed_dali.slide.stain_sample import sample_tissue
 from pydmed_dali.slide.tissue_threshold import METHOD as MASK_METHOD
+from pydmed_dali.slide.tissue_values import GivenValues
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class StainPlan:
 
     method: str
     """`macenko` or `reinhard`."""
-    masks: Mapping[Path, Path] = field(default_factory=dict)
+    masks: Mapping[Path, MaskFile] = field(default_factory=dict)
     """The user's own mask of the tissue, by the slide's path; of other slides it is computed."""
 
 
@@ -48,7 +50,7 @@ class StainFinder:
     def _kept(self, path: Path, slide: Slide) -> Stain | None:
         """From the cache, or found and put there."""
         own = self._plan.masks.get(path)
-        source = MASK_METHOD if own is None else file_key(own, "mask")
+        source = MASK_METHOD if own is None else mask_key(own)
         parts = (self._plan.method, METHOD, reader_of(slide), source)
         key = None if source is None else file_key(path, "stain", *parts)
         if (data := self._cache.get(key)) is not None:
@@ -64,12 +66,14 @@ def measure_stain(
     method: str,
     *,
     mask: str | os.PathLike[str] | None = None,
+    tissue_values: GivenValues | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Stain:
     """The stain of one slide, to be the target of others: a `MacenkoStain` or a `ReinhardStain`.
 
-    `method` is `macenko` or `reinhard`; `mask` an image of the slide's tissue, else it is computed.
-    Raises `OptionError` for a slide without stained tissue, and what opening and reading raise.
+    `method` is `macenko` or `reinhard`; `mask` an image of the slide's tissue, else it is computed;
+    `tissue_values` says which of the image's values are tissue, as for `BigChunkSource`. Raises
+    `OptionError` for a slide without stained tissue, and what opening and reading raise.
     """
     if method not in METHODS:
         raise OptionError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
@@ -77,7 +81,7 @@ def measure_stain(
     loader.cache = Cache(cache_folder(cache_dir))
     slide = loader.open_slide(path)
     try:
-        masks = {} if mask is None else {path: Path(mask)}
+        masks = {} if mask is None else {path: MaskFile.of(Path(mask), tissue_values)}
         stain = StainFinder(StainPlan(method, masks), loader.cache).find(path, slide)
     finally:
         slide.close()

@@ -14,6 +14,8 @@ from pydmed_dali.errors import SlideMaskError
 from pydmed_dali.geometry import Size
 from pydmed_dali.plan.eligible import VERSION, Eligible, eligible_places
 from pydmed_dali.slide.cache import Cache, file_key
+from pydmed_dali.slide.mask_image import VERSION as MASK_VERSION
+from pydmed_dali.slide.mask_image import MaskFile
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.tissue_mask import TissueMask, compute_mask, read_mask
 from pydmed_dali.slide.tissue_threshold import METHOD
@@ -28,7 +30,7 @@ class TissuePlan:
 
     min_tissue: float
     """Part of a crop that must be tissue, above 0 and at most 1."""
-    masks: Mapping[Path, Path] = field(default_factory=dict)
+    masks: Mapping[Path, MaskFile] = field(default_factory=dict)
     """The user's own mask, by the slide's path; of other slides it is computed."""
 
 
@@ -87,7 +89,7 @@ class TissueFinder:
         of a mask of the user's, its file.
         """
         own = self._plan.masks.get(path)
-        source = reader_of(slide) if own is None else file_key(own, "mask")
+        source = reader_of(slide) if own is None else mask_key(own)
         parts = (source, view.dimensions, self._crop, self._plan.min_tissue, METHOD, VERSION)
         key = None if source is None else file_key(path, "eligible", *parts)
         if (data := self._cache.get(key)) is not None:
@@ -108,7 +110,12 @@ class TissueFinder:
         )
 
 
-def find_mask(path: Path, slide: Slide, own: Path | None, cache: Cache) -> TissueMask:
+def mask_key(mask: MaskFile) -> str | None:
+    """What tells a mask of the user's, as it is read, from others; None where there is no file."""
+    return file_key(mask.path, "mask", MASK_VERSION, str(mask.values))
+
+
+def find_mask(path: Path, slide: Slide, own: MaskFile | None, cache: Cache) -> TissueMask:
     """The user's `own` mask of the slide at `path`, else the computed one, if it can be from the
     cache.
     """

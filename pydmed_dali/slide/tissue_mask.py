@@ -12,6 +12,7 @@ from PIL import Image
 
 from pydmed_dali.errors import SlideMaskError
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.slide.mask_image import MaskFile, UnfitImageError, open_mask_image
 from pydmed_dali.slide.protocol import Pixels, Slide, SlideFacts
 from pydmed_dali.slide.tissue_threshold import Mask, tissue_pixels
 
@@ -119,32 +120,36 @@ def overview_level(facts: SlideFacts, size: Size) -> int:
     return max((n for n, d in enumerate(facts.level_downsamples) if d <= step), default=0)
 
 
-def read_mask(path: Path, slide_path: Path, facts: SlideFacts) -> TissueMask:
-    """A mask of the user's: an image that covers the slide; what is not 0 (black) is tissue.
+def read_mask(mask: MaskFile, slide_path: Path, facts: SlideFacts) -> TissueMask:
+    """A mask of the user's: an image that covers the slide; see `MaskPixels.tissue`.
 
-    Images of more than 4096 pixels a side are reduced to that: a pixel is tissue where most are.
-    Raises `SlideMaskError` where the image cannot be read, is larger than 64 million pixels, or has
-    proportions that differ from the slide's by more than 2%.
+    Of a TIFF with levels, the finest of at most 64 million pixels is read. Images of more than 4096
+    pixels a side are reduced to that: a pixel is tissue where most are. Raises `SlideMaskError`
+    where the image cannot be read, leaves open what is tissue, is too large, or has proportions
+    that differ from the slide's by more than 2%.
     """
+    path = mask.path
     try:
-        with Image.open(path) as image:
-            size = Size(*image.size)
-            _check_size(path, size, slide_path, facts.dimensions)
-            values = np.asarray(image)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        with open_mask_image(path, _MOST_READ) as image:
+            _check_size(path, image.size, slide_path, facts.dimensions)
+            pixels = image.read().tissue(mask.values)
+    except SlideMaskError:
+        raise
+    except UnfitImageError as error:
+        raise SlideMaskError(f"{path}: the tissue mask of {slide_path} {error}") from error
+    except Exception as error:  # of a decoder, at a file that is damaged in a way of its own
         raise SlideMaskError(
-            f"{path}: the tissue mask of {slide_path} cannot be read ({error})"
+            f"{path}: the tissue mask of {slide_path} cannot be read ({error!r})"
         ) from error
-    if values.ndim == 3:
-        values = values[:, :, : 3 if values.shape[2] > 2 else 1].max(axis=2)
-    return TissueMask.over(_reduced(values > 0), facts.dimensions)
+    return TissueMask.over(_reduced(pixels), facts.dimensions)
 
 
 def _check_size(path: Path, size: Size, slide_path: Path, dimensions: Size) -> None:
     if size.area > _MOST_READ:
         raise SlideMaskError(
             f"{path}: the tissue mask of {slide_path} has {size} pixels, more than "
-            f"{_MOST_READ:,}; save it smaller, a pixel of {_PIXEL_UM:g} micrometres is fine enough"
+            f"{_MOST_READ:,}; save it smaller, a pixel of {_PIXEL_UM:g} micrometres is fine "
+            "enough, or as a TIFF with levels"
         )
     ratio = size.width * dimensions.height / (size.height * dimensions.width)
     # half a pixel of a small mask is no other shape

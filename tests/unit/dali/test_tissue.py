@@ -157,7 +157,7 @@ def test_a_resumed_run_goes_on_with_the_same_crops(
     masks: dict[str, Any] = {"min_tissue": 0.5, "masks": folder_of_own_masks}
     with (
         BigChunkSource(tissues, **RUN, **masks) as source,
-        pytest.raises(StateError, match=r"masks: saved 'otsu 1', here 'own masks'"),
+        pytest.raises(StateError, match=r"masks: saved 'otsu 1', here 'own masks 2'"),
     ):
         source.load_state_dict(state)
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from pydmed_dali.errors import SlideMaskError, SlideReadError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.slide import tissue_mask
+from pydmed_dali.slide.mask_image import MaskFile
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.protocol import Pixels
 from pydmed_dali.slide.tissue_mask import TissueMask, compute_mask, mask_size, overview, read_mask
@@ -235,7 +236,7 @@ def _own(tmp_path: Path, image: Image.Image, name: str = "mask.png") -> TissueMa
     image.save(tmp_path / name)
     slide = OpenSlideSlide(write_picture(tmp_path / "slide.tif", np.zeros((300, 400, 3), np.uint8)))
     slide.close()
-    return read_mask(tmp_path / name, tmp_path / "slide.tif", slide.facts)
+    return read_mask(MaskFile(tmp_path / name), tmp_path / "slide.tif", slide.facts)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16", "label", "bool.tif"])
@@ -285,8 +286,8 @@ def test_an_own_mask_that_cannot_be_used_is_an_error(
     slide = OpenSlideSlide(write_picture(tmp_path / "slide.tif", np.zeros((30, 40, 3), np.uint8)))
     slide.close()
     with pytest.raises(SlideMaskError, match=r"text\.png: the tissue mask of .*slide\.tif"):
-        read_mask(tmp_path / "text.png", tmp_path / "slide.tif", slide.facts)
+        read_mask(MaskFile(tmp_path / "text.png"), tmp_path / "slide.tif", slide.facts)
     Image.new("L", (40, 30)).save(tmp_path / "mask.png")
     monkeypatch.setattr(tissue_mask, "_MOST_READ", 1000)
     with pytest.raises(SlideMaskError, match="40x30 pixels, more than 1,000"):
-        read_mask(tmp_path / "mask.png", tmp_path / "slide.tif", slide.facts)
+        read_mask(MaskFile(tmp_path / "mask.png"), tmp_path / "slide.tif", slide.facts)
