@@ -14,15 +14,32 @@ from typing import Annotated
 import typer
 
 from pydmed_dali import __version__
+from pydmed_dali.annotation.outline import EXCLUSIONS, MOST_BYTES
 from pydmed_dali.cli_options import (
+    Annotations,
+    Classes,
+    Column,
+    CropsPerSecond,
     DefaultMpp,
+    DemoCropSize,
+    Exclusions,
     Json,
     Level,
+    LoaderProcesses,
     Magnification,
     Masks,
+    MaxAnnotationBytes,
     MinTissue,
     Model,
     Mpp,
+    PreviewTissue,
+    RingMemory,
+    ShownAnnotations,
+    ShownChunks,
+    Steps,
+    StreamedSlides,
+    Stride,
+    StudiedSlides,
     TissueValues,
 )
 from pydmed_dali.errors import OptionError, PydmedError
@@ -64,26 +81,16 @@ def options(
 
 @app.command()
 def demo(
-    slides: Annotated[
-        Path | None,
-        typer.Option(help="Stream from the slides in this folder, instead of training."),
-    ] = None,
+    slides: StreamedSlides = None,
     out: Annotated[Path, typer.Option(help="Where slides and the picture go.")] = Path(
         "demo-output"
     ),
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Batches. By default 400, with --slides 100.")
-    ] = None,
+    steps: Steps = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides every slide, crop and weight.")] = 0,
     chunk_size: Annotated[int, typer.Option(min=1, help="Side of a BigChunk, in pixels.")] = 2048,
-    crop_size: Annotated[
-        int | None,
-        typer.Option(min=32, help="Side of a SmallChunk. By default 128, with --slides 224."),
-    ] = None,
+    crop_size: DemoCropSize = None,
     batch_size: Annotated[int, typer.Option(min=1, help="SmallChunks in a batch.")] = 64,
-    num_workers: Annotated[
-        int | None, typer.Option(min=0, help="Loader processes. By default one less than cores.")
-    ] = None,
+    num_workers: LoaderProcesses = None,
     device: Annotated[
         str, typer.Option(help="Where crops are augmented: auto, cpu or gpu.")
     ] = "auto",
@@ -126,6 +133,8 @@ def demo(
 @app.command()
 def inspect(
     slides: Annotated[list[Path], typer.Argument(help="Slide files, or folders that hold slides.")],
+    exclusions: Exclusions = None,
+    max_annotation_bytes: MaxAnnotationBytes = MOST_BYTES,
     as_json: Json = False,
 ) -> None:
     """Show what slides say of themselves, and whether they can be read.
@@ -135,8 +144,10 @@ def inspect(
     from rich.console import Console
 
     from pydmed_dali.cli_inspect import inspect_slides, show_inspections
+    from pydmed_dali.loader.annotation_plan import ReadingRules
 
-    inspections = inspect_slides(slides)
+    rules = ReadingRules(tuple(exclusions or EXCLUSIONS), max_annotation_bytes)
+    inspections = inspect_slides(slides, rules)
     if as_json:
         typer.echo(json.dumps({"slides": [inspection.as_dict() for inspection in inspections]}))
     else:
@@ -151,25 +162,19 @@ def preview(
     out: Annotated[Path, typer.Option(help="The folder for the pictures, one a slide.")] = Path(
         "preview"
     ),
-    min_tissue: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Part of a crop that must be tissue; 0: whole slide."),
-    ] = 0.5,
+    min_tissue: PreviewTissue = 0.5,
     masks: Masks = None,
     tissue_values: TissueValues = None,
-    annotations: Annotated[
-        Path | None,
-        typer.Option(help="A folder of annotations (GeoJSON, XML), named as the slides, to show."),
-    ] = None,
+    annotations: ShownAnnotations = None,
+    exclusions: Exclusions = None,
+    max_annotation_bytes: MaxAnnotationBytes = MOST_BYTES,
     level: Level = None,
     mpp: Mpp = None,
     magnification: Magnification = None,
     default_mpp: DefaultMpp = None,
     chunk_size: Annotated[int, typer.Option(min=1, help="Side of a BigChunk, in pixels.")] = 4096,
     crop_size: Annotated[int, typer.Option(min=1, help="Side of a SmallChunk, in pixels.")] = 224,
-    chunks: Annotated[
-        int, typer.Option(min=1, max=12, help="BigChunks of each slide to show.")
-    ] = 8,
+    chunks: ShownChunks = 8,
     seed: Annotated[int, typer.Option(min=0, help="As of the source.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -181,6 +186,7 @@ def preview(
     from rich.console import Console
 
     from pydmed_dali.cli_preview import dataset_of, make_wishes, preview_slides, show_preview
+    from pydmed_dali.loader.annotation_plan import ReadingRules
 
     dataset = dataset_of(slides)
     wishes = make_wishes(
@@ -197,6 +203,7 @@ def preview(
         magnification,
         default_mpp,
         annotations,
+        ReadingRules(tuple(exclusions or EXCLUSIONS), max_annotation_bytes),
     )
     previews = []
     for preview in preview_slides(dataset, wishes, out):
@@ -236,10 +243,7 @@ def doctor(
 
 @app.command()
 def plan(
-    slides: Annotated[
-        Path | None,
-        typer.Argument(help="The folder of your slides; without it, typical figures are used."),
-    ] = None,
+    slides: StudiedSlides = None,
     batch_size: Annotated[int, typer.Option(min=1, help="SmallChunks in a batch.")] = 256,
     crop_size: Annotated[int, typer.Option(min=1, help="Side of a SmallChunk, in pixels.")] = 224,
     level: Level = None,
@@ -249,12 +253,8 @@ def plan(
     min_tissue: MinTissue = None,
     masks: Masks = None,
     tissue_values: TissueValues = None,
-    memory: Annotated[
-        float | None, typer.Option(min=0.01, help="GiB for the ring; by default half of the free.")
-    ] = None,
-    crops_per_second: Annotated[
-        float | None, typer.Option(min=1, help="The speed you need; by default near the highest.")
-    ] = None,
+    memory: RingMemory = None,
+    crops_per_second: CropsPerSecond = None,
     seconds: Annotated[float, typer.Option(min=0.5, help="Length of each of two timed runs.")] = 5,
     as_json: Json = False,
 ) -> None:
@@ -287,9 +287,7 @@ def infer(
     model: Model,
     out: Annotated[Path, typer.Option(help="The folder for results, a file for each slide.")],
     tile_size: Annotated[int, typer.Option(min=1, help="Side of a tile, in pixels.")] = 224,
-    stride: Annotated[
-        int | None, typer.Option(min=1, help="From one tile to the next. By default a tile.")
-    ] = None,
+    stride: Stride = None,
     level: Level = None,
     mpp: Mpp = None,
     magnification: Magnification = None,
@@ -297,15 +295,11 @@ def infer(
     min_tissue: MinTissue = None,
     masks: Masks = None,
     tissue_values: TissueValues = None,
-    annotations: Annotated[
-        Path | None, typer.Option(help="A folder of annotations: only tiles in their regions.")
-    ] = None,
-    classes: Annotated[
-        list[str] | None, typer.Option("--class", help="Of the annotations; may be repeated.")
-    ] = None,
-    column: Annotated[
-        int | None, typer.Option(min=0, help="Draw this number of each tile over the slide.")
-    ] = None,
+    annotations: Annotations = None,
+    classes: Classes = None,
+    exclusions: Exclusions = None,
+    max_annotation_bytes: MaxAnnotationBytes = MOST_BYTES,
+    column: Column = None,
     file_format: Annotated[str, typer.Option("--format", help="h5 or zarr.")] = "h5",
     batch_size: Annotated[int, typer.Option(min=1, help="Tiles in a batch.")] = 256,
     chunk_size: Annotated[int, typer.Option(min=1, help="Side of a BigChunk, in pixels.")] = 4096,
@@ -344,6 +338,8 @@ def infer(
         masks=masks,
         tissue_values=tissue_values,
         annotations=annotations,
+        exclusions=exclusions or EXCLUSIONS,
+        max_annotation_bytes=max_annotation_bytes,
         file_format=file_format,
         batch_size=batch_size,
         chunk_size=chunk_size,

@@ -16,6 +16,7 @@ from pydmed_dali.annotation.reader import read_annotations
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import AnnotationError, PydmedError, SlideReadError
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.loader.annotation_plan import ReadingRules
 from pydmed_dali.loader.beside import names_beside
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.own_annotations import ANNOTATION_ENDINGS
@@ -27,6 +28,7 @@ from pydmed_dali.slide.tissue_mask import mask_size, overview_level
 
 _PROBE = 64  # side in pixels of the region that must be readable
 _MOST_READ = 200_000_000  # pixels that are read for the tissue: some seconds
+_RULES = ReadingRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +65,20 @@ class Inspection:
         return told
 
 
-def inspect_slides(paths: Iterable[Path]) -> list[Inspection]:
+def inspect_slides(paths: Iterable[Path], rules: ReadingRules = _RULES) -> list[Inspection]:
     """Inspect slide files, and for a folder every slide below it, one after the other.
 
     A slide is good if it opens and a small region at the centre of level 0 can be read. Raises
     `DatasetError` for a folder without slides; a bad slide is told in its `Inspection`.
     """
-    return [inspect_slide(path) for path in _expanded(paths)]
+    return [inspect_slide(path, rules) for path in _expanded(paths)]
 
 
-def inspect_slide(path: Path) -> Inspection:
-    """Open one slide and read a small region of it; what is found out is kept for later runs."""
+def inspect_slide(path: Path, rules: ReadingRules = _RULES) -> Inspection:
+    """Open one slide and read a small region of it; what is found out is kept for later runs.
+
+    The annotation file beside it is read by the `rules`.
+    """
     facts = tissue = None
     loader = BigChunkLoader()
     loader.cache = Cache(cache_folder(None))
@@ -89,7 +94,7 @@ def inspect_slide(path: Path) -> Inspection:
         return Inspection(path, facts, str(error), None)
     except Exception as error:
         return Inspection(path, facts, f"{path}: {error!r}", None)
-    return Inspection(path, facts, None, tissue, *_drawn(path, facts))
+    return Inspection(path, facts, None, tissue, *_drawn(path, facts, rules))
 
 
 def show_inspections(console: Console, inspections: Iterable[Inspection]) -> None:
@@ -128,13 +133,15 @@ def _tissue(path: Path, slide: Slide) -> float | None:
         return None
 
 
-def _drawn(path: Path, facts: SlideFacts) -> tuple[Mapping[str, float], str | None]:
+def _drawn(
+    path: Path, facts: SlideFacts, rules: ReadingRules
+) -> tuple[Mapping[str, float], str | None]:
     """(area of each class, why they are unknown) by the annotation file beside a slide."""
     file = next((name for name in names_beside(path, ANNOTATION_ENDINGS) if name.is_file()), None)
     if file is None or file == path:
         return {}, None
     try:
-        annotations = read_annotations(file)
+        annotations = read_annotations(file, rules.exclusions, rules.max_bytes)
         annotations.check_against(facts.dimensions)
     except AnnotationError as error:
         return {}, str(error)

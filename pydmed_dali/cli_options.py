@@ -23,11 +23,37 @@ MinTissue = Annotated[
 Masks = Annotated[
     Path | None,
     typer.Option(
-        help="A folder of tissue masks of your own, named as the slides; for --min-tissue."
+        help="A folder of tissue masks of your own, named as the slides, or one slide's mask; for "
+        "--min-tissue."
     ),
 ]
 TissueValues = Annotated[
     str | None, typer.Option(help="Values of such masks that are tissue, e.g. 1,3-5 or #ff0000.")
+]
+Annotations = Annotated[
+    Path | None,
+    typer.Option(help="A folder of annotations, or one slide's file: only tiles in their regions."),
+]
+ShownAnnotations = Annotated[
+    Path | None,
+    typer.Option(
+        help="A folder of annotations (GeoJSON, XML), named as the slides, or one slide's file, to "
+        "show."
+    ),
+]
+Classes = Annotated[
+    list[str] | None, typer.Option("--class", help="Of the annotations; may be repeated.")
+]
+Exclusions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclusion",
+        help="A class of annotations to cut out of all others, by default Exclusion and Ignore*; "
+        "may be repeated.",
+    ),
+]
+MaxAnnotationBytes = Annotated[
+    int, typer.Option(min=1, help="The largest annotation file that is read, in bytes.")
 ]
 Model = Annotated[
     str,
@@ -35,4 +61,39 @@ Model = Annotated[
         help="A TorchScript file, one of torch.export (.pt2), timm:NAME, or module:function. "
         "Files can run code that is in them: load only those that you trust."
     ),
+]
+Stride = Annotated[
+    int | None, typer.Option(min=1, help="From one tile to the next. By default a tile.")
+]
+Column = Annotated[
+    int | None, typer.Option(min=0, help="Draw this number of each tile over the slide.")
+]
+StreamedSlides = Annotated[
+    Path | None,
+    typer.Option(help="Stream from the slides in this folder, instead of training."),
+]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="Batches. By default 400, with --slides 100.")
+]
+DemoCropSize = Annotated[
+    int | None,
+    typer.Option(min=32, help="Side of a SmallChunk. By default 128, with --slides 224."),
+]
+LoaderProcesses = Annotated[
+    int | None, typer.Option(min=0, help="Loader processes. By default one less than cores.")
+]
+PreviewTissue = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Part of a crop that must be tissue; 0: whole slide."),
+]
+ShownChunks = Annotated[int, typer.Option(min=1, max=12, help="BigChunks of each slide to show.")]
+RingMemory = Annotated[
+    float | None, typer.Option(min=0.01, help="GiB for the ring; by default half of the free.")
+]
+StudiedSlides = Annotated[
+    Path | None,
+    typer.Argument(help="The folder of your slides; without it, typical figures are used."),
+]
+CropsPerSecond = Annotated[
+    float | None, typer.Option(min=1, help="The speed you need; by default near the highest.")
 ]

@@ -13,6 +13,7 @@ from rich.text import Text
 from pydmed_dali.dataset import Dataset, Patient, Record
 from pydmed_dali.errors import OptionError, PydmedError
 from pydmed_dali.geometry import Size
+from pydmed_dali.loader.annotation_plan import ReadingRules
 from pydmed_dali.loader.own_annotations import find_annotations
 from pydmed_dali.loader.own_masks import plan_tissue
 from pydmed_dali.preview.drawn import DrawnSlide, Wishes, draw_slide, first_visits
@@ -62,6 +63,7 @@ def make_wishes(
     magnification: float | None = None,
     default_mpp: float | None = None,
     annotations: Path | None = None,
+    rules: ReadingRules | None = None,
 ) -> Wishes:
     """The command's options as those of a source; raises `OptionError` where it would."""
     asked = {"level": level, "mpp": mpp, "magnification": magnification}
@@ -86,6 +88,7 @@ def make_wishes(
         magnification=magnification,
         default_mpp=default_mpp,
         annotations={} if annotations is None else find_annotations(dataset, annotations),
+        rules=rules or ReadingRules(),
     )
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 import shapely
 from shapely import Polygon, STRtree
 
-from pydmed_dali.errors import AnnotationError, OptionError
+from pydmed_dali.annotation.class_names import (
+    check_classes,
+    refuse_unknown,
+    warn_of_spellings,
+)
+from pydmed_dali.errors import AnnotationError
 from pydmed_dali.geometry import Size
-from pydmed_dali.wording import closest, some
-
-MOST_CLASSES = 255
-"""A mask is uint8, and its 0 is no class."""
+from pydmed_dali.wording import some
 
 logger = logging.getLogger("pydmed_dali.annotation")
 
@@ -118,29 +120,10 @@ def require_classes(annotations: Iterable[Annotations], classes: Sequence[str]) 
     """Make sure that each class occurs in one file at least.
 
     A class that is misspelt would otherwise give masks without it. Raises `AnnotationError` with
-    the classes that there are.
+    the classes that there are, and warns of classes that are probably one of these in another
+    spelling.
     """
     check_classes(classes)
     counts = Counter(region.class_name for one in annotations for region in one.regions)
     refuse_unknown(classes, counts)
-
-
-def refuse_unknown(classes: Sequence[str], counts: Counter[str]) -> None:
-    """Raise `AnnotationError` for classes of which there is no region; `counts` has the regions."""
-    missing = [name for name in classes if name not in counts]
-    if missing:
-        near = closest(missing[0], counts)
-        present = ", ".join(f"{name!r} ({count})" for name, count in counts.most_common())
-        raise AnnotationError(
-            f"no region has the class {some([repr(name) for name in missing])}"
-            + (f"; did you mean {near!r}?" if near else ";")
-            + f" the classes, with their regions, are {present or 'none'}"
-        )
-
-
-def check_classes(classes: Sequence[str]) -> None:
-    """Raise `OptionError` unless these are names that a uint8 mask can number."""
-    if isinstance(classes, str) or not 1 <= len(set(classes)) == len(classes) <= MOST_CLASSES:
-        raise OptionError(
-            f"classes must be 1 to {MOST_CLASSES} different names in a sequence, not {classes!r}"
-        )
+    warn_of_spellings(classes, counts)

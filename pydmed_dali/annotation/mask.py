@@ -10,7 +10,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely import STRtree
 
-from pydmed_dali.annotation.annotation import Annotations, check_classes
+from pydmed_dali.annotation.annotation import Annotations
+from pydmed_dali.annotation.class_names import check_classes
 from pydmed_dali.annotation.spans import Floats, Mask, find_spans
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Point, Size

@@ -10,6 +10,12 @@ from pydmed_dali.errors import AnnotationError
 UNCLASSIFIED = "Unclassified"
 """The class of an annotation that the file gives none."""
 
+EXCLUSIONS = ("Exclusion", "Ignore*")
+"""The classes whose regions are cut out of all others, unless a caller names other ones."""
+
+MOST_BYTES = 256 * 2**20
+"""Files larger than this are refused unless told otherwise: read, they take many times that."""
+
 LARGEST = 2.0**31
 """A coordinate beyond this, in level-0 pixels, is on no slide."""
 

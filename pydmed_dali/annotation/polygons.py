@@ -10,6 +10,7 @@ import shapely
 from shapely import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
+from pydmed_dali.annotation.class_names import is_among
 from pydmed_dali.annotation.outline import Outline, Ring
 from pydmed_dali.wording import some
 
@@ -29,7 +30,7 @@ def build_polygons(
     repaired: list[str] = []
     left_out: list[str] = []
     built = [(outline, _build(outline, repaired, left_out)) for outline in outlines]
-    regions, cuts = _sort_out(built, {name.casefold() for name in exclusions})
+    regions, cuts = _sort_out(built, exclusions)
     results = []
     for outline, polygons in regions:
         rest = _cut(polygons, cuts[outline.layer])
@@ -50,7 +51,7 @@ def _sort_out(
     holes: dict[int, list[Polygon]] = {outline.layer: [] for outline, _ in built}
     regions = []
     for outline, polygons in built:
-        if outline.class_name.casefold() in excluded:
+        if is_among(outline.class_name, excluded):
             everywhere += polygons
         elif outline.is_hole:
             holes[outline.layer] += polygons

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from pydmed_dali.annotation.outline import EXCLUSIONS, MOST_BYTES
 from pydmed_dali.dali.bond import Bond
 from pydmed_dali.dali.bound import usual_workers
 from pydmed_dali.dali.device import choose_device, current_gpu
@@ -49,18 +50,22 @@ class BigChunkSource(RunningSource):
             a mask of the slide; None draws from the whole slide, glass included. Slides with no
             such crop are skipped and reported. See docs/sampling.md.
         masks: masks of your own, for `min_tissue`: a folder of images named as the slides, or a
-            function from a slide's path to its mask's, or to None for a computed mask. An image
-            covers the whole slide at any resolution; what is not 0 (black) is tissue, and must have
-            one value or colour.
+            function from a slide's path to its mask's, or to None for a computed mask, or, of one
+            slide, its mask. An image covers the whole slide at any resolution; what is not 0
+            (black) is tissue, and must have one value or colour.
         tissue_values: which values of masks are tissue, where they have several: whole numbers, or
             colours as "#ff0000"; `[1, 3]`, `range(128, 256)` or "1, 3-5". See docs/sampling.md.
         annotations: what is drawn on the slides: a folder of files (GeoJSON, or the XML of ASAP or
             ImageScope) named as the slides, or a function from a slide's path to its file's, or to
-            None. Crops then have a `mask` and a `class_number`. See docs/sampling.md.
+            None, or, of one slide, its file. Crops then have a `mask` and a `class_number`. See
+            docs/sampling.md.
         classes: the classes of annotations that are numbered 1, 2, ..., in this order; where they
             overlap, the later one counts. A mapping to shares, e.g. `{"tumor": 0.5}`, has crops
             drawn by class: so many have their centre in it, what is left of 1 outside of all. By
             default all classes there are, sorted, and crops from anywhere.
+        exclusions: classes of annotations whose regions are cut out of all others, in any case of
+            letters: `["_2"]` for CAMELYON16's files. By default `Exclusion` and QuPath's `Ignore*`.
+        max_annotation_bytes: the largest annotation file that is read; others are an error.
         cache_dir: folder in which facts of slides and computed masks are kept for the next run;
             None for the one named by PYDMED_DALI_CACHE, else `pydmed-dali` in the user's cache
             folder.
@@ -123,6 +128,8 @@ class BigChunkSource(RunningSource):
         tissue_values: GivenValues | None = None,
         annotations: Beside | None = None,
         classes: Classes | None = None,
+        exclusions: Collection[str] = EXCLUSIONS,
+        max_annotation_bytes: int = MOST_BYTES,
         cache_dir: str | os.PathLike[str] | None = None,
         resident: int = 32,
         crops_per_chunk: int = 512,
@@ -197,7 +204,9 @@ class BigChunkSource(RunningSource):
         self._bond = Bond(batch_size, prefetch_depth, self._gpu)
         tissue = plan_tissue(dataset, min_tissue, masks, tissue_values)
         folder = cache_folder(cache_dir)
-        annotated = plan_annotations(dataset, annotations, classes, folder)
+        annotated = plan_annotations(
+            dataset, annotations, classes, folder, exclusions, max_annotation_bytes
+        )
         if annotated is not None:
             self.options = replace(self.options, annotated=annotated.identity)
         pickle_loader(loader)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from pydmed_dali.annotation.outline import EXCLUSIONS, MOST_BYTES
 from pydmed_dali.dali.bond import Bond
 from pydmed_dali.dali.bound import BoundSource, usual_workers
 from pydmed_dali.dali.device import choose_device, current_gpu
@@ -22,6 +23,7 @@ from pydmed_dali.dali.work import tile_work
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import NoTilesError, OptionError, StateError
 from pydmed_dali.geometry import Size
+from pydmed_dali.loader.annotation_plan import AnnotationPlan
 from pydmed_dali.loader.beside import Beside
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import Failed, SurveyPlan
@@ -64,6 +66,7 @@ class TileSource(BoundSource):
         masks, tissue_values: masks of your own, for `min_tissue`; as for `BigChunkSource`.
         annotations, classes: only tiles whose centre lies in one of these classes, by default any
             that is drawn; files as for `BigChunkSource`.
+        exclusions, max_annotation_bytes: as for `BigChunkSource`.
         done: tiles that need not come again, by their slide's path: (n, 2), `Info.X` and `Info.Y`
             as an earlier run showed them. Where nothing of a slide would be left, it comes whole.
         chunk_size: side of a BigChunk in pixels, or a `Size`: what is read from disk at once.
@@ -97,8 +100,10 @@ class TileSource(BoundSource):
         min_tissue: float | None = None,
         masks: Masks | None = None,
         tissue_values: GivenValues | None = None,
-        annotations: Beside | None = None,
+        annotations: Beside | AnnotationPlan | None = None,  # a plan: of `predict`
         classes: Sequence[str] | None = None,
+        exclusions: Collection[str] = EXCLUSIONS,
+        max_annotation_bytes: int = MOST_BYTES,
         done: Mapping[Path, NDArray[np.int64]] | None = None,
         chunk_size: int | Size = 4096,
         rank: int | None = None,
@@ -142,7 +147,9 @@ class TileSource(BoundSource):
             self.tile,
             self.stride,
             plan_tissue(dataset, min_tissue, masks, tissue_values),
-            plan_annotations(dataset, annotations, classes, folder),
+            plan_annotations(
+                dataset, annotations, classes, folder, exclusions, max_annotation_bytes
+            ),
         )
         self._downsamples: dict[int, tuple[float, float]] = {}
         self._files: dict[int, FileIdentity | None] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pydmed_dali.annotation.class_names import check_exclusions
+from pydmed_dali.annotation.outline import EXCLUSIONS, MOST_BYTES
 from pydmed_dali.dali.ranks import choose_rank
 from pydmed_dali.dali.tile_source import TileSource
 from pydmed_dali.dataset import Dataset
@@ -24,7 +26,7 @@ from pydmed_dali.errors import (
 )
 from pydmed_dali.geometry import Size
 from pydmed_dali.infer.folder import ResultFolder
-from pydmed_dali.loader.annotation_plan import AnnotationPlan
+from pydmed_dali.loader.annotation_plan import AnnotationPlan, ReadingRules
 from pydmed_dali.loader.own_annotations import plan_annotations
 from pydmed_dali.loader.own_masks import mask_rules
 from pydmed_dali.plan.tile_window import share_slides
@@ -124,6 +126,7 @@ def run_slides(
     """
     if on_error not in ("skip", "raise"):
         raise OptionError(f"on_error must be 'skip' or 'raise', not {on_error!r}")
+    check_exclusions(options.get("exclusions", EXCLUSIONS))
     tile = Size.of(tile_size, "tile_size")
     step = tile if stride is None else Size.of(stride, "stride")
     if all(options.get(name) is None for name in ("level", "mpp", "magnification")):
@@ -165,6 +168,8 @@ def _over(
         options.pop("annotations", None),
         options.pop("classes", None),
         cache_folder(options.get("cache_dir")),
+        options.pop("exclusions", EXCLUSIONS),
+        options.pop("max_annotation_bytes", MOST_BYTES),
     )
     skipped = {} if plan is None else _without_regions(own, plan)
     over = {*skipped, *finished}
@@ -233,8 +238,9 @@ class _Going:
                 self._work.forget(stale.slide)
 
     def _run(self, left: Dataset) -> None:
-        annotated = {} if self._plan is None else _annotated(left, self._plan)
-        with TileSource(left, done=self._work.begun(left), **self._options, **annotated) as source:
+        annotated = None if self._plan is None else self._plan.only(left)
+        done = self._work.begun(left)
+        with TileSource(left, done=done, annotations=annotated, **self._options) as source:
             found = source.report().slides_skipped
             if found and self._on_error == "raise":
                 raise SlideReadError(next(iter(found.values())))
@@ -261,6 +267,7 @@ def _identity(tile: Size, stride: Size, options: Mapping[str, Any]) -> dict[str,
     """What results follow from, of these options."""
     classes = options.get("classes")
     annotated = options.get("annotations") is not None
+    rules = ReadingRules(tuple(options.get("exclusions", EXCLUSIONS)))
     # Only where they are given, so that what was begun before there were any can be gone on with.
     more = {name: options.get(name) for name in ("magnification", "default_mpp")}
     return {
@@ -272,6 +279,7 @@ def _identity(tile: Size, stride: Size, options: Mapping[str, Any]) -> dict[str,
         "min_tissue": options.get("min_tissue"),
         "masks": mask_rules(*(options.get(n) for n in ("min_tissue", "masks", "tissue_values"))),
         "annotated": (None if classes is None else list(classes)) if annotated else False,
+        **({"exclusions": rules.identity} if annotated else {}),
         "readers": READERS,
     }
 
@@ -291,27 +299,16 @@ def _size(path: Path) -> int:
         return 1
 
 
-def _classes_on(paths: Iterable[Path], plan: AnnotationPlan) -> list[str]:
-    """The classes of the plan that some of these slides have regions of."""
-    found = [plan.files[path].regions for path in paths if path in plan.files]
-    return [name for name in plan.classes if any(name in regions for regions in found)]
-
-
 def _without_regions(paths: Sequence[Path], plan: AnnotationPlan) -> dict[Path, str]:
     """Slides on which nothing of the classes is drawn, with the reason."""
     wanted = some(plan.classes)
+    found = {path: plan.files[path].regions if path in plan.files else {} for path in paths}
     return {
         path: f"{path}: nothing on it is annotated as {wanted}"
-        for path in paths
-        if not _classes_on([path], plan)
+        + (f", only as {some([repr(name) for name in regions])}" if regions else "")
+        for path, regions in found.items()
+        if not any(name in regions for name in plan.classes)
     }
-
-
-def _annotated(dataset: Dataset, plan: AnnotationPlan) -> dict[str, Any]:
-    """The plan as options of a source of these slides: of classes only those that they have."""
-    files = {slide: file.path for slide, file in plan.files.items()}
-    present = _classes_on((record.path for record in dataset.slides), plan)
-    return {"annotations": files.get, "classes": present}
 
 
 def _slide_of(error: SlideError, dataset: Dataset) -> Path | None:

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from pydmed_dali.annotation.annotation import Annotations
-from pydmed_dali.annotation.reader import read_annotations
+from pydmed_dali.annotation.reader import read_file
 from pydmed_dali.annotation.spans import Floats, Mask, Spans, find_spans
 from pydmed_dali.errors import AnnotationError, SlideMaskError
 from pydmed_dali.geometry import Point, Size
-from pydmed_dali.loader.annotation_plan import AnnotationPlan, digest_of
+from pydmed_dali.loader.annotation_plan import AnnotationPlan
 from pydmed_dali.plan.eligible import Eligible
 from pydmed_dali.plan.runs import Runs
 from pydmed_dali.slide.view import View
@@ -50,17 +50,17 @@ class AnnotationFinder:
             return None
         try:
             with _without_warnings():
-                annotations = read_annotations(file.path)
-                annotations.check_against(dimensions)
-            digest = digest_of(file.path)
-        except (AnnotationError, OSError) as error:
+                rules = self._plan.rules
+                content = read_file(file.path, rules.exclusions, rules.max_bytes)
+                content.annotations.check_against(dimensions)
+        except AnnotationError as error:
             raise SlideMaskError(f"{slide}: its annotations cannot be used: {error}") from error
-        if digest != file.digest:
+        if content.digest != file.digest:
             raise SlideMaskError(
                 f"{slide}: its annotation file {file.path} was changed since the source was made; "
                 "make the source anew"
             )
-        return annotations
+        return content.annotations
 
 
 class AnnotatedView:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydmed_dali.annotation.outline import EXCLUSIONS, MOST_BYTES
 
 if TYPE_CHECKING:
     from pydmed_dali.dataset import Dataset
@@ -18,6 +20,21 @@ _DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
+class ReadingRules:
+    """How annotation files are read."""
+
+    exclusions: tuple[str, ...] = EXCLUSIONS
+    """The classes whose regions are cut out of all others."""
+    max_bytes: int = MOST_BYTES
+    """The largest file that is read."""
+
+    @property
+    def identity(self) -> str:
+        """What decides the content of a file, alike for equal rules."""
+        return ", ".join(sorted(name.strip().casefold() for name in self.exclusions))
+
+
+@dataclass(frozen=True, slots=True)
 class AnnotationFile:
     """What is known of one annotation file before any slide is opened."""
 
@@ -26,6 +43,8 @@ class AnnotationFile:
     """Of its contents: a file that is changed while a run goes on is noticed."""
     regions: Mapping[str, int]
     """How many regions it has of each class."""
+    excluded: Mapping[str, int]
+    """How many annotations it has of each class that is cut out of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +57,8 @@ class AnnotationPlan:
     """The classes 1, 2, ...; 0 is the rest."""
     shares: tuple[float, ...] = ()
     """Of the crops, by class number from 0, the rest, on; empty where all places are drawn from."""
+    rules: ReadingRules = field(default_factory=ReadingRules)
+    """How the files are read."""
 
     @property
     def identity(self) -> str:
@@ -49,7 +70,9 @@ class AnnotationPlan:
             f"{name} {self.shares[number]:g}" if self.shares else name
             for number, name in enumerate(self.classes, 1)
         ]
-        return f"{', '.join(told)}; {len(self.files)} files {digest.hexdigest()}"
+        without = self.rules.identity or "nothing"
+        files = f"{len(self.files)} files {digest.hexdigest()}"
+        return f"{', '.join(told)}; {files}; without {without}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,6 +82,15 @@ class AnnotationPlan:
     def name_of(self, number: int) -> str | None:
         """The name of a class number; None for one below 0."""
         return None if number < 0 else self.names[number]
+
+    def only(self, dataset: Dataset) -> AnnotationPlan:
+        """The plan for tiles of these slides: of classes, those that some of them have."""
+        paths = {record.path for record in dataset.slides}
+        files = {slide: file for slide, file in self.files.items() if slide in paths}
+        present = [
+            name for name in self.classes if any(name in file.regions for file in files.values())
+        ]
+        return replace(self, files=files, classes=tuple(present), shares=())
 
     def slides_with(self, number: int, dataset: Dataset) -> list[int]:
         """Positions of the slides that can have a class, as far as their files tell."""
@@ -70,10 +102,3 @@ class AnnotationPlan:
             for position, record in enumerate(dataset.slides)
             if record.path in self.files and name in self.files[record.path].regions
         ]
-
-
-def digest_of(path: Path) -> str:
-    """A digest of a file's contents."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_DIGEST_BYTES))
-    return digest.hexdigest()

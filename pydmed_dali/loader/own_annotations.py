@@ -6,15 +6,24 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pydmed_dali.annotation.annotation import check_classes, refuse_unknown
-from pydmed_dali.annotation.reader import read_annotations
+from pydmed_dali.annotation.class_names import (
+    check_classes,
+    check_exclusions,
+    is_among,
+    is_ignored,
+    meant_by,
+    refuse_unknown,
+    warn_of_spellings,
+)
+from pydmed_dali.annotation.outline import EXCLUSIONS, MOST_BYTES
+from pydmed_dali.annotation.reader import check_size, read_file
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import AnnotationError, OptionError
-from pydmed_dali.loader.annotation_plan import REST, AnnotationFile, AnnotationPlan, digest_of
+from pydmed_dali.loader.annotation_plan import REST, AnnotationFile, AnnotationPlan, ReadingRules
 from pydmed_dali.loader.beside import Beside, files_beside
 from pydmed_dali.plan.classes import PERIOD
 from pydmed_dali.slide.cache import Cache, file_key
@@ -26,7 +35,7 @@ ANNOTATION_ENDINGS = (".geojson", ".json", ".xml")
 Classes = Mapping[str, float] | Sequence[str]
 """Classes in the order of their numbers, from 1 on; with shares, crops are drawn by them."""
 
-_VERSION = 1  # of what is kept of a file
+_VERSION = 2  # of what is kept of a file
 _SLACK = 1e-9  # of sums of shares, which are decimals
 _SHOWN = 5
 
@@ -34,30 +43,109 @@ logger = logging.getLogger("pydmed_dali.loader")
 
 
 def plan_annotations(
-    dataset: Dataset, annotations: Beside | None, classes: Classes | None, cache: Path | None
+    dataset: Dataset,
+    annotations: Beside | AnnotationPlan | None,
+    classes: Classes | None,
+    cache: Path | None,
+    exclusions: Collection[str] = EXCLUSIONS,
+    max_bytes: int = MOST_BYTES,
 ) -> AnnotationPlan | None:
     """What a source's options ask for; None without annotations. Reads every annotation file.
+
+    A plan that was made before, of these slides, is taken as it is. What is odd about classes and
+    exclusions is warned of by logging, once for all files.
 
     Raises `OptionError` for options that cannot work, and `AnnotationError` for files that cannot
     be read or hold no region, and for classes that are in none of them.
     """
+    if isinstance(annotations, AnnotationPlan):
+        return annotations
     if annotations is None:
-        if classes is not None:
-            raise OptionError(
-                "classes are those of annotations: give annotations too, a folder of files or a "
-                "function from a slide's path to its file"
-            )
+        _refuse_without_annotations(classes, exclusions)
         return None
     names, shares = _read_classes(classes)
-    files = _read_files(find_annotations(dataset, annotations), Cache(cache))
-    counts = Counter[str]()
+    check_exclusions(exclusions, names or ())
+    rules = ReadingRules(tuple(exclusions), _checked_bytes(max_bytes))
+    files = _read_files(find_annotations(dataset, annotations), rules, Cache(cache))
+    counts, excluded = Counter[str](), Counter[str]()
     for file in files.values():
         counts.update(file.regions)
+        excluded.update(file.excluded)
     if names is None:
-        names = tuple(sorted(counts))
+        names = _all_classes(counts)
         check_classes(names)
     refuse_unknown(names, counts)
-    return AnnotationPlan(files, names, shares)
+    warn_of_spellings(names, counts)
+    _warn_of_slides_without(names, files)
+    _warn_of_unused(exclusions, [*excluded, *counts], excluded)
+    _warn_of_camelyon(names, counts)
+    return AnnotationPlan(files, names, shares, rules)
+
+
+def _refuse_without_annotations(classes: Classes | None, exclusions: Collection[str]) -> None:
+    given = "classes" if classes is not None else "exclusions"
+    if classes is not None or tuple(exclusions) != EXCLUSIONS:
+        raise OptionError(
+            f"{given} are those of annotations: give annotations too, a folder of files or a "
+            "function from a slide's path to its file"
+        )
+
+
+def _checked_bytes(max_bytes: int) -> int:
+    if not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < 1:
+        raise OptionError(f"max_annotation_bytes must be an int of at least 1, not {max_bytes!r}")
+    return max_bytes
+
+
+def _all_classes(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """The classes where none are named: all but those that QuPath ignores."""
+    ignored = [f"{name!r} ({counts[name]})" for name in sorted(counts) if is_ignored(name)]
+    if ignored:
+        logger.warning(
+            "regions of these classes count as nothing, because QuPath ignores classes whose names "
+            "end with *: %s; name them in classes to number them, or in exclusions to cut them out "
+            "of all others",
+            some(ignored),
+        )
+    names = tuple(sorted(name for name in counts if not is_ignored(name)))
+    if not names:
+        raise AnnotationError(
+            f"all regions are of classes that QuPath ignores ({some(ignored)}); name those that "
+            "are meant in classes"
+        )
+    return names
+
+
+def _warn_of_slides_without(names: Sequence[str], files: Mapping[Path, AnnotationFile]) -> None:
+    """Name the slides that have regions, but none of the classes."""
+    told = []
+    for slide, file in files.items():
+        if not any(name in file.regions for name in names):
+            near = [
+                f"{name!r}, close to {n!r}" for name in file.regions if (n := meant_by(name, names))
+            ]
+            told.append(f"{slide} has {some(near or [repr(name) for name in file.regions])}")
+    if told:
+        logger.warning(
+            "%d of %d slides with annotations have no region of the classes %s, so everything on "
+            "them counts as nothing: %s",
+            *(len(told), len(files), some([repr(name) for name in names]), some(told)),
+        )
+
+
+def _warn_of_unused(
+    exclusions: Collection[str], present: Sequence[str], excluded: Collection[str]
+) -> None:
+    """Name the exclusions that a caller gave and that no file has."""
+    if tuple(exclusions) == EXCLUSIONS:
+        return
+    unused = [name for name in exclusions if not is_among(name, excluded)]
+    if unused:
+        near = [
+            f"{name!r} (close to {n!r})" if (n := meant_by(name, present)) else repr(name)
+            for name in unused
+        ]
+        logger.warning("no annotation file has these exclusions: %s", some(near))
 
 
 def find_annotations(dataset: Dataset, annotations: Beside) -> dict[Path, Path]:
@@ -86,6 +174,17 @@ def find_annotations(dataset: Dataset, annotations: Beside) -> dict[Path, Path]:
             *(len(without), len(found), some(without)),
         )
     return files
+
+
+def _warn_of_camelyon(names: Sequence[str], counts: Collection[str]) -> None:
+    """CAMELYON16 names its groups so, and its readme says that the last is to be left out."""
+    tumour, left_out = {"_0", "_1"}, "_2"
+    if left_out in counts and tumour & set(counts) and (tumour & set(names)):
+        logger.warning(
+            "the classes %s are those of CAMELYON16, in which regions of %r are to be cut out of "
+            "the tumour; give exclusions=[%r] if these are its files",
+            *(sorted({*tumour & set(counts), left_out}), left_out, left_out),
+        )
 
 
 def _read_classes(classes: Classes | None) -> tuple[tuple[str, ...] | None, tuple[float, ...]]:
@@ -121,12 +220,14 @@ def _read_classes(classes: Classes | None) -> tuple[tuple[str, ...] | None, tupl
     return names, (rest, *map(float, classes.values()))
 
 
-def _read_files(files: Mapping[Path, Path], cache: Cache) -> dict[Path, AnnotationFile]:
+def _read_files(
+    files: Mapping[Path, Path], rules: ReadingRules, cache: Cache
+) -> dict[Path, AnnotationFile]:
     """What each file holds, by the slide's path; all are read before any error is raised."""
 
     def read(path: Path) -> AnnotationFile | AnnotationError:
         try:
-            return _read_file(path, cache)
+            return _read_file(path, rules, cache)
         except AnnotationError as error:
             return error
 
@@ -141,14 +242,14 @@ def _read_files(files: Mapping[Path, Path], cache: Cache) -> dict[Path, Annotati
     return {slide: a for slide, a in answers.items() if isinstance(a, AnnotationFile)}
 
 
-def _read_file(path: Path, cache: Cache) -> AnnotationFile:
+def _read_file(path: Path, rules: ReadingRules, cache: Cache) -> AnnotationFile:
     """From the cache, or read and put there: parsing a large file takes seconds."""
-    key = file_key(path, "annotated classes", _VERSION)
+    check_size(path, rules.max_bytes)  # also of files that a source with a higher limit read
+    key = file_key(path, "annotated classes", _VERSION, rules.identity)
     if (data := cache.get(key)) is not None:
-        kept = json.loads(data)
-        return AnnotationFile(path, kept["digest"], kept["regions"])
-    regions = Counter(region.class_name for region in read_annotations(path).regions)
-    # Afterwards, so that a file which changes meanwhile is not taken for what was read.
-    file = AnnotationFile(path, digest_of(path), dict(regions))
-    cache.put(key, json.dumps({"digest": file.digest, "regions": file.regions}).encode())
-    return file
+        return AnnotationFile(path, **json.loads(data))
+    content = read_file(path, rules.exclusions, rules.max_bytes)
+    regions = Counter(region.class_name for region in content.annotations.regions)
+    found = {"digest": content.digest, "regions": regions, "excluded": dict(content.excluded)}
+    cache.put(key, json.dumps(found).encode())
+    return AnnotationFile(path, content.digest, dict(regions), dict(content.excluded))

@@ -16,6 +16,7 @@ from pydmed_dali.annotation.mask import classes_at
 from pydmed_dali.annotation.reader import read_annotations
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.geometry import Point, Region, Size
+from pydmed_dali.loader.annotation_plan import ReadingRules
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.tissue import TissuePlan, find_mask
 from pydmed_dali.plan.candidate import Candidate
@@ -54,6 +55,8 @@ class Wishes:
     default_mpp: float | None = None
     annotations: Mapping[Path, Path] = field(default_factory=dict)
     """Annotation files, by the slide's path; shown, and nothing of them decides what is drawn."""
+    rules: ReadingRules = field(default_factory=ReadingRules)
+    """How these are read."""
 
     @property
     def scale(self) -> Scale:
@@ -127,7 +130,9 @@ def draw_slide(
         view = wishes.scale.view(slide.facts, path)
         placer = Placer(wishes.seed, wishes.chunk, wishes.crop)
         mask, eligible, share = _eligible(path, slide, view, wishes)
-        annotations = _annotations(wishes.annotations.get(path), slide.facts.dimensions)
+        annotations = _annotations(
+            wishes.annotations.get(path), wishes.rules, slide.facts.dimensions
+        )
         chunks: list[DrawnChunk] = []
         for visit, candidate in visits if share else ():
             place = placer.place(view.dimensions, view.tile, candidate, visit, eligible)
@@ -142,11 +147,11 @@ def draw_slide(
         slide.close()
 
 
-def _annotations(file: Path | None, dimensions: Size) -> Annotations | None:
+def _annotations(file: Path | None, rules: ReadingRules, dimensions: Size) -> Annotations | None:
     """What a file annotates. Raises `AnnotationError` as its reader."""
     if file is None:
         return None
-    annotations = read_annotations(file)
+    annotations = read_annotations(file, rules.exclusions, rules.max_bytes)
     annotations.check_against(dimensions)
     return annotations
 

@@ -129,6 +129,32 @@ def test_inspect_tells_what_is_drawn_on_a_slide(tmp_path: Path) -> None:
         assert ("tumor: 5,000 pixels of level 0" if areas else "outside the slide") in shown
 
 
+def test_commands_take_exclusions(tmp_path: Path) -> None:
+    slide = tmp_path / "slide.tif"
+    write_coordinate_slide(slide, Size(400, 300), levels=1)
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "properties": {"classification": {"name": name}},
+        }
+        for name, ring in (
+            ("_0", [[0, 0], [400, 0], [400, 300], [0, 300]]),
+            ("_2", [[0, 0], [200, 0], [200, 300], [0, 300]]),
+        )
+    ]
+    (tmp_path / "slide.geojson").write_text(json.dumps(features))
+    for options, areas in (
+        ([], {"_0": 120_000.0, "_2": 60_000.0}),
+        (["--exclusion", "_2"], {"_0": 60_000.0}),
+    ):
+        told = CliRunner().invoke(app, ["inspect", str(slide), "--json", *options])
+        assert json.loads(told.stdout)["slides"][0]["annotated_areas"] == areas
+    limit = ["inspect", str(slide), "--json", "--max-annotation-bytes", "9"]
+    told = CliRunner().invoke(app, limit)
+    assert "more than max_bytes=9" in json.loads(told.stdout)["slides"][0]["annotation_problem"]
+
+
 def test_inspect_prints_a_table_a_slide(slides: Path) -> None:
     result = CliRunner().invoke(app, ["inspect", str(slides)])
     assert result.exit_code == 0

@@ -122,6 +122,23 @@ def test_a_third_coordinate_and_an_open_ring_are_fine(tmp_path: Path) -> None:
     assert annotations.areas == {"Unclassified": 100.0}
 
 
+def test_what_qupath_ignores_is_cut_out_and_its_regions_are_not(tmp_path: Path) -> None:
+    """`Region*` holds the regions of other classes: cutting it out would leave nothing."""
+    hole = {"type": "Polygon", "coordinates": [HOLE]}
+    features = [
+        feature(classification={"name": "Tumor"}),
+        feature(hole, classification={"name": "Ignore*"}),
+        feature(classification={"name": "Region*"}),
+    ]
+    assert read(tmp_path, features).areas == {"Tumor": 96.0, "Region*": 96.0}
+    path = tmp_path / "slide.geojson"
+    assert read_annotations(path, exclusions=()).areas == {
+        "Tumor": 100.0,
+        "Ignore*": 4.0,
+        "Region*": 100.0,
+    }
+
+
 def test_what_has_no_area_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     line = {"type": "LineString", "coordinates": SQUARE}
     two = {"type": "Polygon", "coordinates": [[[0, 0], [5, 5], [0, 0]]]}

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from shapely import Polygon
+from shapely import Point, Polygon
 
 from pydmed_dali import BigChunkSource, Dataset, Info, Size, SmallChunkIterator
 from pydmed_dali.dali.residency import RINGS
 from pydmed_dali.errors import AnnotationError, OptionError, SourceError, StateError
+from pydmed_dali.loader.own_annotations import find_annotations
 from pydmed_dali.pipelines.basic import basic
 from tests.drawings import (
     CLASSES,
@@ -23,6 +24,7 @@ from tests.drawings import (
     Drawing,
     annotate,
     assert_masks,
+    expected_mask,
     join,
     masked,
     take_masked,
@@ -186,6 +188,119 @@ def test_a_resumed_run_goes_on_and_another_one_is_refused(
             source.load_state_dict(state)
 
 
+EXCLUDED: Drawing = (
+    ("_0", Polygon([(10.2, 10.3), (1500.4, 10.1), (1500.2, 1270.7), (10.1, 1270.2)])),
+    ("_2", Polygon([(10.2, 10.3), (1200.4, 10.1), (1200.2, 1270.7), (10.1, 1270.2)])),
+)
+
+
+def test_exclusions_are_cut_out_in_sources(coordinates: Dataset, tmp_path: Path) -> None:
+    """Crops of a class lie in what is left of it, and their masks too, from the files anew and from
+    what was kept of them."""
+    for record in coordinates.slides:
+        write_geojson((tmp_path / record.relative).with_suffix(".geojson"), EXCLUDED)
+    left = EXCLUDED[0][1] - EXCLUDED[1][1]
+    assert isinstance(left, Polygon)
+    options: dict[str, Any] = {**RUN, "annotations": tmp_path, "classes": {"_0": 1.0}}
+    for _ in range(2):
+        with BigChunkSource(coordinates, **options, exclusions=["_2"]) as source:
+            batches = take_masked(source, 6)
+        for batch in batches:
+            rows = batch["info"].numpy()
+            centres = zip(rows[:, Info.X] + 32.5, rows[:, Info.Y] + 32.5, strict=True)
+            assert all(left.contains(Point(*centre)) for centre in centres)
+            for mask, row in zip(batch["mask"].numpy(), rows, strict=True):
+                expected = expected_mask([("_0", left)], row, 1.0, ("_0",))
+                np.testing.assert_array_equal(mask[:, :, 0], expected)
+
+
+def test_exclusions_belong_to_a_saved_state(coordinates: Dataset, folder: Path) -> None:
+    options: dict[str, Any] = {**RUN, "annotations": folder, "classes": SHARES}
+    with BigChunkSource(coordinates, **options) as source:
+        state = source.state_dict()
+    with BigChunkSource(coordinates, **options, exclusions=("ignore*", "EXCLUSION")) as source:
+        source.load_state_dict(state)
+    with (
+        BigChunkSource(coordinates, **options, exclusions=["other"]) as source,
+        pytest.raises(StateError, match=r"without exclusion, ignore\*'.*without other'"),
+    ):
+        source.load_state_dict(state)
+
+
+def test_what_is_odd_about_exclusions_is_said(
+    coordinates: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for record in coordinates.slides:
+        write_geojson((tmp_path / record.relative).with_suffix(".geojson"), EXCLUDED)
+    options: dict[str, Any] = {**RUN, "annotations": tmp_path, "classes": ("_0",)}
+    with BigChunkSource(coordinates, **options, exclusions=["_2 ", "Exclusoin"]):
+        pass
+    assert "no annotation file has these exclusions: 'Exclusoin'" in caplog.text
+    assert "CAMELYON16" not in caplog.text
+    with BigChunkSource(coordinates, **options):
+        pass
+    assert "CAMELYON16, in which regions of '_2' are to be cut out" in caplog.text
+
+
+def test_classes_that_qupath_ignores_are_numbered_only_where_they_are_named(
+    coordinates: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for record in coordinates.slides:
+        drawing = [*DRAWINGS[1], ("Region*", Polygon([(0.2, 0.1), (1500.3, 0.2), (9.1, 1200.2)]))]
+        write_geojson((tmp_path / record.relative).with_suffix(".geojson"), drawing)
+    with BigChunkSource(coordinates, **RUN, annotations=tmp_path) as source:
+        assert source._engine.annotated is not None
+        assert source._engine.annotated.classes == ("stroma", "tumor")
+    assert "QuPath ignores classes whose names end with *: 'Region*' (6)" in caplog.text
+    with BigChunkSource(coordinates, **RUN, annotations=tmp_path, classes=("Region*",)) as source:
+        assert set(np.unique(join(take_masked(source, 2))["mask"])) == {0, 1}
+
+
+def test_classes_in_other_spellings_are_warned_of_and_their_slides_named(
+    coordinates: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("Tumor", "TUMOR", "x", "y", "z", "w")
+    for record, name in zip(coordinates.slides, names, strict=True):
+        drawing = [(name, polygon) for _, polygon in DRAWINGS[0]]
+        write_geojson((tmp_path / record.relative).with_suffix(".geojson"), drawing)
+    with BigChunkSource(coordinates, **RUN, annotations=tmp_path, classes=("Tumor",)):
+        pass
+    assert "so they count as nothing: 'TUMOR' (3), close to 'Tumor'" in caplog.text
+    assert "5 of 6 slides with annotations have no region of the classes 'Tumor'" in caplog.text
+    assert f"{coordinates.slides[1].path} has 'TUMOR', close to 'Tumor'" in caplog.text
+
+
+def test_one_slide_takes_one_file(coordinates: Dataset, folder: Path) -> None:
+    (patient, *_) = coordinates.patients
+    one = Dataset((patient,), coordinates.classes)
+    (record,) = one.slides
+    file = (folder / record.relative).with_suffix(".geojson")
+    runs = []
+    for given in (folder, file, str(file)):
+        with BigChunkSource(one, **RUN, annotations=given, classes=SHARES) as source:
+            runs.append(join(take_masked(source, 4)))
+    for name in OUTPUTS:
+        np.testing.assert_array_equal(runs[0][name], runs[1][name])
+        np.testing.assert_array_equal(runs[0][name], runs[2][name])
+    with pytest.raises(
+        OptionError, match=r"slide-0\.geojson' is one file for 6 slides; give a fol"
+    ):
+        BigChunkSource(coordinates, **RUN, annotations=file, classes=SHARES)
+    with pytest.raises(OptionError, match=r"is no folder and no file; give .*the slide's file"):
+        BigChunkSource(one, **RUN, annotations=folder / "none.xml", classes=SHARES)
+
+
+def test_several_files_of_a_slide_and_several_slides_of_a_file_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.tif", "a.svs", "a.xml", "a.geojson"):
+        (tmp_path / name).touch()
+    found = find_annotations(Dataset.from_folder(tmp_path), tmp_path)
+    assert set(found.values()) == {tmp_path / "a.geojson"}
+    assert f"{tmp_path}/a.geojson, not {tmp_path}/a.xml" in caplog.text
+    assert f"{tmp_path}/a.geojson for {tmp_path}/a.svs, {tmp_path}/a.tif;" in caplog.text
+
+
 def test_crops_are_described_with_their_class(coordinates: Dataset, folder: Path) -> None:
     with BigChunkSource(coordinates, **RUN, annotations=folder, classes=SHARES) as source:
         (batch,) = take_masked(source, 1)
@@ -287,6 +402,10 @@ def test_bad_options_are_refused(coordinates: Dataset, folder: Path, tmp_path: P
     (tmp_path / "none").mkdir()
     bad: list[tuple[str, dict[str, Any]]] = [
         ("give annotations too", {"annotations": None, "classes": SHARES}),
+        ("exclusions are those of anno", {"annotations": None, "exclusions": ["_2"]}),
+        ("not the text '_2'", {"exclusions": "_2"}),
+        ("'tumor' is among classes and among", {"classes": SHARES, "exclusions": ["tumor"]}),
+        ("max_annotation_bytes must be an int", {"max_annotation_bytes": 0}),
         ("shares of classes sum to 1.1", {"classes": {"tumor": 0.8, "stroma": 0.3}}),
         ("0.0001 to 1, not 'tumor': 0", {"classes": {"tumor": 0}}),
         ("0.0001 to 1, not 'tumor': nan", {"classes": {"tumor": float("nan")}}),
@@ -323,3 +442,5 @@ def test_bad_files_and_unknown_classes_are_refused_before_anything_is_read(
         with pytest.raises(AnnotationError, match=f"1 of 5 annotation files.*\n.*{words}") as got:
             BigChunkSource(coordinates, **RUN, annotations=tmp_path, classes=SHARES)
         assert str(file) in str(got.value)
+    with pytest.raises(AnnotationError, match="bytes, more than max_bytes=100;"):
+        BigChunkSource(coordinates, **RUN, annotations=folder, max_annotation_bytes=100)

@@ -318,6 +318,35 @@ def test_only_tiles_with_tissue_are_run(tmp_path: Path) -> None:
         predict(dataset, means, tmp_path / "some", **OPTIONS)
 
 
+def test_exclusions_leave_out_tiles(dataset: Dataset, tmp_path: Path) -> None:
+    def drawn(name: str, left: int, right: int) -> dict[str, Any]:
+        ring = [[left, 0], [right, 0], [right, 200], [left, 200], [left, 0]]
+        return {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "properties": {"classification": {"name": name}},
+        }
+
+    (tmp_path / "a.geojson").write_text(json.dumps([drawn("_0", 0, 300), drawn("_2", 0, 130)]))
+    (tmp_path / "b.geojson").write_text(json.dumps([drawn("_O", 0, 300)]))
+    options: dict[str, Any] = {
+        **OPTIONS,
+        "annotations": lambda path: file if (file := tmp_path / f"{path.stem}.geojson").exists()
+        else None,
+        "classes": ["_0"],
+    }  # fmt: skip
+    whole = predict(dataset, means, tmp_path / "whole", **options)
+    assert set(contents(whole.written[0])["coords"][:, 0].tolist()) == {0, 64, 128, 192, 256}
+    part = predict(dataset, means, tmp_path / "part", exclusions=["_2"], **options)
+    assert set(contents(part.written[0])["coords"][:, 0].tolist()) == {128, 192, 256}
+    reasons = {path.stem: reason for path, reason in part.slides_skipped.items()}
+    assert reasons["b"].endswith("nothing on it is annotated as _0, only as '_O'")
+    with pytest.raises(OptionError, match=r"exclusions: there '_2', here 'exclusion, ignore\*'"):
+        predict(dataset, means, tmp_path / "part", **options)
+    with pytest.raises(OptionError, match="not the text '_2'"):
+        predict(dataset, means, tmp_path / "new", exclusions="_2", **options)
+
+
 def test_only_tiles_in_annotated_regions_are_run(dataset: Dataset, tmp_path: Path) -> None:
     ring = [[0, 0], [130, 0], [130, 200], [0, 200], [0, 0]]  # centres at 32 and 96, not at 160
     drawn = {
