@@ -15,7 +15,7 @@ from rich.text import Text
 from pydmed_dali.annotation.reader import read_annotations
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import AnnotationError, PydmedError, SlideReadError
-from pydmed_dali.geometry import Point, Size
+from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.loader.annotation_plan import ReadingRules
 from pydmed_dali.loader.beside import names_beside
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
@@ -160,7 +160,7 @@ def _facts_as_dict(facts: SlideFacts) -> dict[str, Any]:
             {
                 "dimensions": _pair(size),
                 "downsample": downsample,
-                "tile": _pair(tile),
+                "tile": None if tile is None else _pair(tile),
                 "magnification": power and power / downsample,
             }
             for size, downsample, tile in levels
@@ -168,11 +168,18 @@ def _facts_as_dict(facts: SlideFacts) -> dict[str, Any]:
         "mpp": None if facts.mpp is None else list(facts.mpp),
         "objective_power": facts.objective_power,
         "background": list(facts.background),
+        "background_reason": facts.background_reason,
+        "bounds": _corners(facts.bounds),
     }
 
 
-def _pair(size: Size | None) -> list[int] | None:
-    return None if size is None else [size.width, size.height]
+def _corners(bounds: Region | None) -> list[int] | None:
+    """[x, y, width, height] in level-0 pixels; None for the whole slide."""
+    return None if bounds is None else [bounds.location.x, bounds.location.y, *_pair(bounds.size)]
+
+
+def _pair(size: Size) -> list[int]:
+    return [size.width, size.height]
 
 
 def _table(inspection: Inspection) -> Table:
@@ -197,6 +204,7 @@ def _rows(facts: SlideFacts) -> Iterator[tuple[str, str]]:
     yield "vendor", facts.vendor
     yield "reader", f"{facts.reader}: {facts.reader_reason}"
     yield "dimensions", f"{facts.dimensions} pixels"
+    yield "scanned", _told_bounds(facts.bounds)
     power = objective_power(facts)
     for level, size in enumerate(facts.level_dimensions):
         tile = facts.tile_sizes[level]
@@ -207,7 +215,14 @@ def _rows(facts: SlideFacts) -> Iterator[tuple[str, str]]:
     mpp = None if facts.mpp is None else " x ".join(f"{value:.4g}" for value in facts.mpp)
     yield "mpp", "unknown" if mpp is None else f"{mpp} micrometres per pixel"
     yield "objective power", _told_power(facts)
-    yield "background", "#{:02x}{:02x}{:02x}".format(*facts.background)
+    colour = "#{:02x}{:02x}{:02x}".format(*facts.background)
+    yield "background", colour + (f": {facts.background_reason}" if facts.background_reason else "")
+
+
+def _told_bounds(bounds: Region | None) -> str:
+    if bounds is None:
+        return "the whole slide, as far as the file tells"
+    return f"{bounds.size} pixels from ({bounds.location.x}, {bounds.location.y}) of level 0 on"
 
 
 def _told_power(facts: SlideFacts) -> str:

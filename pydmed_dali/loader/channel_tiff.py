@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from pydmed_dali.errors import SlideFormatError, SlideReadError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.ring.pixel_format import PixelFormat
+from pydmed_dali.slide.background import BLACK
 from pydmed_dali.slide.coded_size import claimed_size
 from pydmed_dali.slide.file_identity import check_regular_file
 from pydmed_dali.slide.limits import believable_mpp
-from pydmed_dali.slide.protocol import WHITE, SlideFacts
+from pydmed_dali.slide.protocol import SlideFacts
 
 _CHANNEL_AXES = frozenset("CSYX")
 _MICROMETRES = {"m": 1e6, "mm": 1e3, "cm": 1e4, "µm": 1.0, "um": 1.0, "nm": 1e-3}
@@ -51,7 +52,8 @@ class ChannelTiff:
                 tile_sizes=tuple(level.cell for level in self._levels),
                 mpp=_ome_mpp(self._file) or _tag_mpp(self._levels[0].keyframe),
                 objective_power=None,
-                background=WHITE,
+                background=BLACK,
+                background_reason="0 in every channel",
                 vendor="ome-tiff" if self._file.is_ome else "tiff",
                 reader=f"tifffile {tifffile.__version__}",
             )

@@ -6,8 +6,11 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from pydmed_dali.geometry import Size
+from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.slide.protocol import SlideFacts
+
+VERSION = 2
+"""Of what facts there are, and of how they are found: kept ones were found by the same."""
 
 
 def facts_to_json(facts: SlideFacts) -> bytes:
@@ -25,4 +28,6 @@ def facts_from_json(data: bytes) -> SlideFacts:
     values["mpp"] = values["mpp"] and tuple(values["mpp"])
     values["background"] = tuple(values["background"])
     values["shifted_levels"] = frozenset(values["shifted_levels"])
+    bounds = values["bounds"]
+    values["bounds"] = bounds and Region(Point(**bounds["location"]), Size(**bounds["size"]))
     return SlideFacts(**values)

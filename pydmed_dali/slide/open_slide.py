@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from contextlib import suppress
 from dataclasses import replace
@@ -12,8 +13,9 @@ import numpy as np
 from pydmed_dali.errors import SlideFormatError, SlideReadError
 from pydmed_dali.geometry import Point
 from pydmed_dali.slide import openslide_slide, tiled_slide
+from pydmed_dali.slide.background import Background
 from pydmed_dali.slide.cache import Cache, file_key
-from pydmed_dali.slide.facts_json import facts_from_json, facts_to_json
+from pydmed_dali.slide.facts_json import VERSION, facts_from_json, facts_to_json
 from pydmed_dali.slide.jpeg_tiles import OddTileError
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.protocol import Slide
@@ -22,8 +24,9 @@ from pydmed_dali.slide.tiled_slide import TiledSlide
 
 logger = logging.getLogger("pydmed_dali.slide")
 
-READERS = f"{openslide_slide.READER}, {tiled_slide.READER}"
-"""Every reader's name and version: they decide pixels, so states keep them."""
+READERS = f"{openslide_slide.READER}, {tiled_slide.READER}, facts {VERSION}"
+"""Every reader's name and version, and that of what is found out of a file: they decide pixels and
+places, so states keep them."""
 
 
 def open_slide(path: Path, cache: Cache) -> Slide:
@@ -42,7 +45,7 @@ def open_slide(path: Path, cache: Cache) -> Slide:
         facts = facts_from_json(known)
         with suppress(UnsuitedError):  # another file, with the size and the time of the known one
             return TiledSlide(path, facts, index_tiles(path, facts))
-    reference = OpenSlideSlide(path)
+    reference = _reference(path, cache)
     try:
         fast = _proven(reference)
     except UnsuitedError as reason:
@@ -53,7 +56,7 @@ def open_slide(path: Path, cache: Cache) -> Slide:
         if isinstance(reason.__cause__, SlideReadError):
             # After one error OpenSlide refuses every other read of a slide that stays open.
             reference.close()
-            reference = OpenSlideSlide(path)
+            reference = _reference(path, cache)
         reference.explain(str(reason))
         return reference
     except BaseException:
@@ -62,6 +65,19 @@ def open_slide(path: Path, cache: Cache) -> Slide:
     reference.close()
     cache.put(key, facts_to_json(fast.facts))
     return fast
+
+
+def _reference(path: Path, cache: Cache) -> OpenSlideSlide:
+    """The slide as OpenSlide opens it; what its pixels say of its background is looked for once."""
+    key = file_key(path, "background", openslide_slide.READER, VERSION)
+    known = cache.get(key)
+    if known is not None:
+        colour, reason = json.loads(known)
+        return OpenSlideSlide(path, Background(tuple(colour), reason))
+    slide = OpenSlideSlide(path)
+    if slide.background is not None:
+        cache.put(key, json.dumps([slide.background.colour, slide.background.reason]).encode())
+    return slide
 
 
 def _proven(reference: OpenSlideSlide) -> TiledSlide:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,14 +14,18 @@ import numpy as np
 import openslide
 
 from pydmed_dali.errors import SlideFormatError, SlideReadError
-from pydmed_dali.geometry import Point, Size
+from pydmed_dali.geometry import Point, Region, Size
+from pydmed_dali.slide.background import Background, seen_background, told_background
 from pydmed_dali.slide.file_identity import check_regular_file
 from pydmed_dali.slide.limits import believable_mpp
 from pydmed_dali.slide.protocol import WHITE, Pixels, SlideFacts
+from pydmed_dali.slide.scanned import read_bounds
+
+logger = logging.getLogger("pydmed_dali.slide")
 
 _ROWS = 1024  # rows read at once: OpenSlide hands out RGBA, a third more than the slot holds
 _CACHE_BYTES = 32 * 2**20  # for tiles on the seam of two bands; a chunk is read once, so no more
-
+_UNSEEN = "white, as the file tells none and its coarsest level cannot be read"
 
 READER = f"openslide {openslide.__library_version__}"
 """The reader's name and the version of its library: it decides pixels, so states keep it."""
@@ -37,18 +42,17 @@ class OpenSlideSlide:
     file, OpenSlide cannot open it, or it claims sizes that no slide has.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, background: Background | None = None) -> None:
+        """`background` is what an earlier look at the same file found; None looks."""
         self._path = path
         check_regular_file(path)
+        self._slide = _open(path)
         try:
-            self._slide = openslide.OpenSlide(path)
-        except (openslide.OpenSlideError, OSError) as error:
-            raise SlideFormatError(
-                f"{path}: OpenSlide cannot open it ({error}); {_file_hint(path)}"
-            ) from error
-        try:
-            self._slide.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
-            self._facts = _facts(self._slide)
+            self._facts = _facts(self._slide, path)
+            background = background or told_background(self._slide, path) or self._look()
+            self._facts = replace(
+                self._facts, background=background.colour, background_reason=background.reason
+            )
         except Exception as error:
             self._slide.close()
             raise SlideFormatError(f"{path}: its properties cannot be used ({error})") from error
@@ -63,6 +67,14 @@ class OpenSlideSlide:
     def facts(self) -> SlideFacts:
         """What the file says of itself."""
         return self._facts
+
+    @property
+    def background(self) -> Background | None:
+        """What was found of the background, for the next time; None where it could not be seen."""
+        facts = self._facts
+        if facts.background_reason == _UNSEEN:
+            return None
+        return Background(facts.background, facts.background_reason)
 
     def explain(self, reason: str) -> None:
         """Say in `facts` why no other reader was taken."""
@@ -92,6 +104,29 @@ class OpenSlideSlide:
             self._is_open = False
             _without_interruption(self._slide.close)
 
+    def _look(self) -> Background:
+        """The background that the pixels show; after a failure the slide is opened anew, because
+        OpenSlide then refuses every other read of it.
+        """
+        try:
+            return seen_background(self._slide)
+        except (openslide.OpenSlideError, OSError, ValueError):
+            self._slide.close()
+            self._slide = _open(self._path)
+            return Background(WHITE, _UNSEEN)
+
+
+def _open(path: Path) -> openslide.OpenSlide:
+    """Raises `SlideFormatError` for a file that OpenSlide cannot open."""
+    try:
+        slide = openslide.OpenSlide(path)
+    except (openslide.OpenSlideError, OSError) as error:
+        raise SlideFormatError(
+            f"{path}: OpenSlide cannot open it ({error}); {_file_hint(path)}"
+        ) from error
+    slide.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
+    return slide
+
 
 def _without_interruption(close: Callable[[], object]) -> None:
     """Call what Ctrl-C must not interrupt: in a thread, which it does not reach.
@@ -120,21 +155,32 @@ def _flatten(rgba: Pixels, background: tuple[int, int, int], out: Pixels) -> Non
     out[clear] = (rgba[clear][:, :3] * weight + ground + 127) // 255
 
 
-def _facts(slide: openslide.OpenSlide) -> SlideFacts:
+def _facts(slide: openslide.OpenSlide, path: Path) -> SlideFacts:
+    """What the properties tell; all but the background."""
     properties = slide.properties
     downsamples = tuple(float(value) for value in slide.level_downsamples)
+    dimensions = tuple(Size(*size) for size in slide.level_dimensions)
     return SlideFacts(
-        level_dimensions=tuple(Size(*size) for size in slide.level_dimensions),
+        level_dimensions=dimensions,
         level_downsamples=downsamples,
         tile_sizes=tuple(_tile(properties, level) for level in range(slide.level_count)),
         mpp=_mpp(properties),
         objective_power=_number(properties, openslide.PROPERTY_NAME_OBJECTIVE_POWER),
-        background=_background(properties),
+        background=WHITE,
         vendor=properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"),
         reader=READER,
         reader_reason="it opens every format",
         shifted_levels=frozenset(n for n, d in enumerate(downsamples) if not d.is_integer()),
+        bounds=_bounds(properties, dimensions[0], path),
     )
+
+
+def _bounds(properties: Any, dimensions: Size, path: Path) -> Region | None:
+    try:
+        return read_bounds(properties, dimensions)
+    except ValueError as error:
+        logger.warning("%s: its bounds are left aside, the whole slide counts (%s)", path, error)
+        return None
 
 
 def _tile(properties: Any, level: int) -> Size | None:
@@ -156,14 +202,6 @@ def _number(properties: Any, name: str) -> float | None:
     except (KeyError, ValueError):
         return None
     return value if 0 < value < float("inf") else None
-
-
-def _background(properties: Any) -> tuple[int, int, int]:
-    colour = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "").lstrip("#")
-    if len(colour) != 6:
-        return WHITE
-    red, green, blue = bytes.fromhex(colour)
-    return (red, green, blue)
 
 
 def _file_hint(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from pydmed_dali.geometry import Point, Size
+from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.slide.limits import check_claims
 
 Pixels = NDArray[np.uint8]
@@ -36,7 +36,7 @@ class SlideFacts:
     objective_power: float | None
     """The objective's magnification, for display only."""
     background: tuple[int, int, int]
-    """RGB of places that were not scanned."""
+    """RGB of places that were not scanned, and of what lies beyond the edges."""
     vendor: str
     """The format as the reader names it, e.g. `aperio`."""
     reader: str
@@ -46,6 +46,11 @@ class SlideFacts:
     shifted_levels: frozenset[int] = frozenset()
     """Levels that the reader shifts by part of a pixel, by how much depending on where a read
     begins, so that a chunk of them must be read in one piece."""
+    bounds: Region | None = None
+    """What was scanned, in level-0 pixels: OpenSlide's bounds. None for the whole slide, as far as
+    the file tells."""
+    background_reason: str = ""
+    """Why `background` is this colour, for people."""
 
     def __post_init__(self) -> None:
         check_claims(self.level_dimensions, self.level_downsamples, self.tile_sizes, self.mpp)

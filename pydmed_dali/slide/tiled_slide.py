@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pydmed_dali.errors import SlideReadError
 from pydmed_dali.geometry import Point, Region, Size
+from pydmed_dali.slide.background import Background
 from pydmed_dali.slide.jpeg2000_tiles import decode_jpeg2000
 from pydmed_dali.slide.jpeg_tiles import DECODER, JpegTiles, OddTileError
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
@@ -270,7 +271,8 @@ class TiledSlide:
                 f"{out.shape[1]}x{out.shape[0]} pixels at ({location.x}, {location.y}) in level 0 "
                 f"({error})"
             ) from error
-        reference = OpenSlideSlide(self._path)
+        known = Background(self._facts.background, self._facts.background_reason)
+        reference = OpenSlideSlide(self._path, known)
         try:
             reference.read_into(out, location, level)
         finally:

@@ -61,8 +61,7 @@ def tissue_pixels(overview: Pixels) -> Mask:
     red, green, blue = np.moveaxis(overview, 2, 0)
     brightest = np.maximum(np.maximum(red, green), blue)
     darkest = np.minimum(np.minimum(red, green), blue)
-    light = np.mean(darkest > _LIGHT)
-    if light < _LIGHT_SHARE and np.mean(brightest <= _BLACK) > _BLACK_SHARE:
+    if has_dark_ground(overview):
         return _shining(brightest)
     spread = brightest - darkest
     black = (brightest <= _BLACK) | ((brightest <= _GREY) & (spread <= _GREY_SPREAD))
@@ -71,6 +70,20 @@ def tissue_pixels(overview: Pixels) -> Mask:
     least = min(max(otsu(saturation[~no_tissue]), _PALEST), _STRONGEST)
     found = _most(~no_tissue & (saturation > least), _SMOOTH)
     return _most(_closed(found, _CLOSE), _SMOOTH) & ~_most(no_tissue, _SMOOTH)
+
+
+def has_dark_ground(pixels: Pixels) -> bool:
+    """Whether (height, width, 3) uint8 RGB pixels are of a slide on a dark ground: hardly any is
+    light, and many are black.
+    """
+    light = np.mean(pixels.min(axis=2) > _LIGHT)
+    return bool(light < _LIGHT_SHARE and np.mean(is_black(pixels)) > _BLACK_SHARE)
+
+
+def is_black(pixels: Pixels) -> Mask:
+    """Which of (..., 3) uint8 RGB pixels can be dark ground."""
+    black: Mask = pixels.max(axis=-1) <= _BLACK
+    return black
 
 
 def otsu(values: NDArray[np.floating]) -> float:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import tifffile
@@ -16,11 +17,12 @@ from typer.testing import CliRunner
 from pydmed_dali import BigChunkSource, Dataset, __version__
 from pydmed_dali.cli import app
 from pydmed_dali.cli_cuda import judge
-from pydmed_dali.geometry import Size
+from pydmed_dali.geometry import Point, Size
 from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.tissue_mask import compute_mask
 from tests.faults.programs import await_end
+from tests.scanned_slides import write_scn
 
 PROGRAM = (sys.executable, "-c", "from pydmed_dali.cli import main; main()")
 HEAVY = {"cupy", "matplotlib", "numpy", "nvidia", "openslide", "torch"}
@@ -93,8 +95,22 @@ def test_inspect_tells_what_a_slide_says_of_itself(slides: Path) -> None:
         "mpp": pytest.approx([0.25, 0.25], rel=1e-3),
         "objective_power": None,
         "background": [255, 255, 255],
+        "background_reason": "white, as the file tells none and its ground is not dark",
+        "bounds": None,
         "tissue": pytest.approx(_tissue(slides / "good.tif"), abs=1e-4),
     }
+
+
+def test_inspect_tells_what_was_scanned(tmp_path: Path) -> None:
+    pixels = np.full((300, 400, 3), (2, 4, 6), np.uint8)
+    slide = write_scn(tmp_path / "a.scn", pixels, Point(100, 200), Size(800, 700))
+    result = CliRunner().invoke(app, ["inspect", str(slide), "--json"])
+    (told,) = json.loads(result.stdout)["slides"]
+    assert told["dimensions"] == [800, 700] and told["bounds"] == [100, 200, 400, 300]
+    assert told["background"] == [2, 4, 6] and "dark ground" in told["background_reason"]
+    shown = CliRunner().invoke(app, ["inspect", str(slide)]).stdout
+    assert "400x300 pixels from (100, 200) of level 0 on" in shown
+    assert "#020406: the slide's own dark ground" in shown
 
 
 def _tissue(path: Path) -> float:
