@@ -170,6 +170,7 @@ def _facts_as_dict(facts: SlideFacts) -> dict[str, Any]:
         "background": list(facts.background),
         "background_reason": facts.background_reason,
         "bounds": _corners(facts.bounds),
+        "remarks": list(facts.remarks),
     }
 
 
@@ -217,6 +218,8 @@ def _rows(facts: SlideFacts) -> Iterator[tuple[str, str]]:
     yield "objective power", _told_power(facts)
     colour = "#{:02x}{:02x}{:02x}".format(*facts.background)
     yield "background", colour + (f": {facts.background_reason}" if facts.background_reason else "")
+    for remark in facts.remarks:
+        yield "remark", remark
 
 
 def _told_bounds(bounds: Region | None) -> str:

@@ -122,6 +122,7 @@ class Filler:
             stain=stain,
             state=state,
             assumed_mpp=self._plan.scale.assumes_mpp(slide.facts),
+            remarks=slide.facts.remarks,
         )
 
     def close(self) -> None:

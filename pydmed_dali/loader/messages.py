@@ -157,6 +157,8 @@ class Loaded:
     """The patient's state, as JSON, where a chunk policy was asked."""
     assumed_mpp: bool = False
     """Whether `mpp` follows from the source's default, because the file does not tell one."""
+    remarks: tuple[str, ...] = ()
+    """What a user should know of the slide's file: see `SlideFacts`."""
     stain: Stain | None = None
     """How the slide is stained; None where that was not asked for, or could not be found."""
 

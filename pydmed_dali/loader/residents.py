@@ -125,7 +125,7 @@ class Residents:
         self._forgot = False
         self._heard = 0  # the batch after which the loop may still say something
         self._files: dict[int, FileIdentity | None] = {}
-        self._assumed: set[int] = set()
+        self._remarked: set[int] = set()
         self.bad_slides: dict[int, str] = {}
         """Slides that are not tried again, with the reason."""
         self.troubled_slides: dict[int, str] = {}
@@ -273,8 +273,7 @@ class Residents:
         self.tally.reads_per_slide[search.present.slide] += 1
         if loaded.tissue is not None:
             self.tally.tissue_shares[search.present.slide] = loaded.tissue
-        if loaded.assumed_mpp:
-            self._say_assumed(search.present.slide, loaded)
+        self._say_remarks(search.present.slide, loaded)
         self._on_ready(Resident(slot, search.visit, search.present, loaded))
         self._slots.publish(loaded.chunk)
         if self.turns is not None:
@@ -283,11 +282,15 @@ class Residents:
             if following is not None:
                 self._submit_next(following, self._slots.slot(following))
 
-    def _say_assumed(self, slide: int, loaded: Loaded) -> None:
-        """Name a slide of which the resolution is only assumed, once."""
-        if slide in self._assumed:
+    def _say_remarks(self, slide: int, loaded: Loaded) -> None:
+        """Log what a user should know of a slide, once: also that its resolution is assumed."""
+        if slide in self._remarked:
             return
-        self._assumed.add(slide)
+        self._remarked.add(slide)
+        for remark in loaded.remarks:
+            logger.warning("%s: %s", self._dataset.slides[slide].path, remark)
+        if not loaded.assumed_mpp:
+            return
         assert loaded.mpp is not None
         logger.warning(
             "%s: the file does not tell its micrometres per pixel; by default_mpp=%g its crops are "

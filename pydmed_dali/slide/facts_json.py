@@ -9,7 +9,7 @@ from typing import Any
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.slide.protocol import SlideFacts
 
-VERSION = 2
+VERSION = 3
 """Of what facts there are, and of how they are found: kept ones were found by the same."""
 
 
@@ -30,4 +30,5 @@ def facts_from_json(data: bytes) -> SlideFacts:
     values["shifted_levels"] = frozenset(values["shifted_levels"])
     bounds = values["bounds"]
     values["bounds"] = bounds and Region(Point(**bounds["location"]), Size(**bounds["size"]))
+    values["remarks"] = tuple(values["remarks"])
     return SlideFacts(**values)

@@ -19,6 +19,7 @@ from pydmed_dali.slide.facts_json import VERSION, facts_from_json, facts_to_json
 from pydmed_dali.slide.jpeg_tiles import OddTileError
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.protocol import Slide
+from pydmed_dali.slide.tiff_content import check_shown
 from pydmed_dali.slide.tiff_index import TiledLevel, UnsuitedError, index_tiles
 from pydmed_dali.slide.tiled_slide import TiledSlide
 
@@ -37,7 +38,8 @@ def open_slide(path: Path, cache: Cache) -> Slide:
     everything else, OpenSlide reads. `facts.reader` and `facts.reader_reason` say which and why.
     What was found equal once is known by the `cache`, and then opened in a tenth of the time.
 
-    Raises `SlideNotFoundError` and `SlideFormatError` as `OpenSlideSlide` does.
+    Raises `SlideNotFoundError` and `SlideFormatError` as `OpenSlideSlide` does, and the latter for
+    a file that OpenSlide would show other than it is: of 16 bits, or of several channels.
     """
     key = file_key(path, "facts", READERS)
     known = cache.get(key)
@@ -67,7 +69,7 @@ def open_slide(path: Path, cache: Cache) -> Slide:
     return fast
 
 
-def _reference(path: Path, cache: Cache) -> OpenSlideSlide:
+def _opened(path: Path, cache: Cache) -> OpenSlideSlide:
     """The slide as OpenSlide opens it; what its pixels say of its background is looked for once."""
     key = file_key(path, "background", openslide_slide.READER, VERSION)
     known = cache.get(key)
@@ -78,6 +80,17 @@ def _reference(path: Path, cache: Cache) -> OpenSlideSlide:
     if slide.background is not None:
         cache.put(key, json.dumps([slide.background.colour, slide.background.reason]).encode())
     return slide
+
+
+def _reference(path: Path, cache: Cache) -> OpenSlideSlide:
+    """OpenSlide's reader of a file of which it shows what there is."""
+    reference = _opened(path, cache)
+    try:
+        reference.remark(*check_shown(path, reference.facts))
+    except BaseException:
+        reference.close()
+        raise
+    return reference
 
 
 def _proven(reference: OpenSlideSlide) -> TiledSlide:

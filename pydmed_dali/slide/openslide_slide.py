@@ -20,6 +20,7 @@ from pydmed_dali.slide.file_identity import check_regular_file
 from pydmed_dali.slide.limits import believable_mpp
 from pydmed_dali.slide.protocol import WHITE, Pixels, SlideFacts
 from pydmed_dali.slide.scanned import read_bounds
+from pydmed_dali.slide.tiff_content import TiffContent
 
 logger = logging.getLogger("pydmed_dali.slide")
 
@@ -75,6 +76,10 @@ class OpenSlideSlide:
         if facts.background_reason == _UNSEEN:
             return None
         return Background(facts.background, facts.background_reason)
+
+    def remark(self, *remarks: str) -> None:
+        """Add to the remarks in `facts`."""
+        self._facts = replace(self._facts, remarks=(*self._facts.remarks, *remarks))
 
     def explain(self, reason: str) -> None:
         """Say in `facts` why no other reader was taken."""
@@ -211,6 +216,8 @@ def _file_hint(path: Path) -> str:
             head = file.read(64)
         if head.startswith(b"version https://git-lfs"):
             return "it is a Git LFS pointer: fetch the slide itself with `git lfs pull`"
+        if (content := TiffContent.of(path)) is not None:
+            return f"it is {content}: {content.reading}"
         return f"the file has {path.stat().st_size} bytes"
     except OSError as error:
         return f"reading it says: {error.strerror}"

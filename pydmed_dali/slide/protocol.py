@@ -51,6 +51,9 @@ class SlideFacts:
     the file tells."""
     background_reason: str = ""
     """Why `background` is this colour, for people."""
+    remarks: tuple[str, ...] = ()
+    """What a user should know of the file, without its path: logged once, and shown by
+    `pydmed-dali inspect`."""
 
     def __post_init__(self) -> None:
         check_claims(self.level_dimensions, self.level_downsamples, self.tile_sizes, self.mpp)

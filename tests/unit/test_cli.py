@@ -97,6 +97,7 @@ def test_inspect_tells_what_a_slide_says_of_itself(slides: Path) -> None:
         "background": [255, 255, 255],
         "background_reason": "white, as the file tells none and its ground is not dark",
         "bounds": None,
+        "remarks": [],
         "tissue": pytest.approx(_tissue(slides / "good.tif"), abs=1e-4),
     }
 
