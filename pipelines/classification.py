@@ -7,6 +7,7 @@ from nvidia.dali.data_node import DataNode
 
 from pydmed_dali import BigChunkSource, pipeline_def
 from pydmed_dali.pipelines.augment import colour_jitter, stain_jitter, turn
+from pydmed_dali.pipelines.augment.check import require_rgb8
 
 MEAN = (0.485, 0.456, 0.406)
 """Channel means of ImageNet, which most pretrained networks expect; in 0..1."""
@@ -54,6 +55,7 @@ def normalised(
     With `dtype=types.FLOAT16` in half precision. With `layout="HWC"` as (height, width, 3): in
     torch `batch["image"].permute(0, 3, 1, 2)`, a view, is (N, 3, height, width) in channels_last.
     """
+    require_rgb8(image, "normalised")
     return fn.crop_mirror_normalize(
         image,
         dtype=dtype,

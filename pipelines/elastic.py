@@ -65,9 +65,16 @@ def displace(image: torch.Tensor, field: torch.Tensor, *, nearest: bool = False)
 
     `image` is floating point; `field` is (N, height, width, 2), (x, y) in pixels, on the same
     device. By linear interpolation, or, for masks (as floating point), the nearest pixel's value.
+    Raises `OptionError` for a field of another size.
+
     Beyond the border the image is mirrored about the centres of its outermost pixels.
     """
     height, width = image.shape[-2:]
+    if field.shape != (len(image), height, width, 2):
+        raise OptionError(
+            f"a field of shape {tuple(field.shape)} does not fit images of {tuple(image.shape)}; "
+            f"make it with elastic_field(info, {height}), of the same batch, from square images"
+        )
     rows = torch.arange(height, device=image.device, dtype=torch.float32)
     columns = torch.arange(width, device=image.device, dtype=torch.float32)
     place = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1) + field

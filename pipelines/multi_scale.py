@@ -14,6 +14,7 @@ from nvidia.dali.data_node import DataNode
 from pydmed_dali import BigChunkSource, Size, pipeline_def
 from pydmed_dali.errors import OptionError
 from pydmed_dali.pipelines.augment import colour_jitter, stain_jitter, turn
+from pydmed_dali.pipelines.augment.check import require_rgb8
 from pydmed_dali.pipelines.classification import normalised
 
 SCALES = (1, 2, 4)
@@ -49,6 +50,7 @@ def multi_scale(
     """
     _check(source, size, scales)
     crops = source.small_chunks()
+    require_rgb8(crops.image, "multi_scale")
     image = turn(crops.image) if augment else crops.image
     views = [reduced(image, size, scale, max(scales)) for scale in scales]
     if augment:

@@ -10,7 +10,9 @@ from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
 from pydmed_dali import BigChunkSource, pipeline_def
+from pydmed_dali.errors import OptionError
 from pydmed_dali.pipelines.augment import blur, colour_jitter, stain_jitter, turn
+from pydmed_dali.pipelines.augment.check import require_rgb8
 from pydmed_dali.pipelines.classification import normalised
 
 GLOBAL_VIEWS, LOCAL_VIEWS = 2, 8
@@ -40,7 +42,8 @@ def self_supervised(
 
     Views are float32, normalised as for `classification`, of its `dtype` and `layout`, and each is
     a tensor of its own, in the order of `OUTPUTS`. All ten are cut from the one crop that `info`
-    names, so the source's `crop_size` is larger than a view: with 384, a global view shows 217 to
+    names, so the source's `crop_size` is larger than a view (at least 224, or `OptionError` is
+    raised): with 384, a global view shows 217 to
     384 pixels of the slide on 224, a local one 86 to 217 on 96. A view's resolution is therefore
     not the source's.
 
@@ -48,6 +51,11 @@ def self_supervised(
     first global view, a tenth of the second and half of the local ones, as in DINO; instead of its
     grey and inverted colours, which no stain makes, the amounts of stain vary by `stain`.
     """
+    if min(source.options.crop.width, source.options.crop.height) < GLOBAL_SIZE:
+        raise OptionError(
+            f"crop_size={source.options.crop} is less than a global view of {GLOBAL_SIZE} pixels, "
+            "so that every view would be enlarged; make the source with crop_size=384"
+        )
     crops = source.small_chunks()
     kinds = [(GLOBAL_SIZE, GLOBAL_AREA, 1.0), (GLOBAL_SIZE, GLOBAL_AREA, 0.1)]
     kinds += [(LOCAL_SIZE, LOCAL_AREA, 0.5)] * LOCAL_VIEWS
@@ -62,6 +70,7 @@ def view(
     image: DataNode, size: int, area: tuple[float, float], stain: float, blurred: float
 ) -> DataNode:
     """A random part of the crop, (size, size, 3) uint8; `blurred` is the chance of blur."""
+    require_rgb8(image, "self_supervised")
     image = fn.random_resized_crop(
         image, size=[size, size], random_area=list(area), random_aspect_ratio=list(RATIO)
     )

@@ -6,6 +6,7 @@ from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
 from pydmed_dali import BigChunkSource, pipeline_def
+from pydmed_dali.errors import OptionError
 
 
 @pipeline_def
@@ -23,6 +24,11 @@ def volumes(
     of `std`, and Gaussian noise of `noise` times `std` (0 leaves it out). For a source with a
     `crop_depth`.
     """
+    if source.options.depth is None:
+        raise OptionError(
+            "volumes is for boxes of volumes, and the source makes crops of slides; make it with a "
+            "crop_depth, and NiftiLoader or a loader of your own"
+        )
     crops = source.small_chunks()
     image = (fn.cast(crops.image, dtype=types.FLOAT) - mean) / std
     if augment:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nvidia.dali import fn
 from nvidia.dali.data_node import DataNode
 
+from pydmed_dali.pipelines.augment.check import require_rgb8
 from pydmed_dali.pipelines.augment.draw import Range, uniform
 
 
@@ -20,6 +21,7 @@ def colour_jitter(
     One matrix for all (`fn.color_twist`): hue and saturation in YIQ, then contrast, then
     brightness; clipped to 0..255 once at the end.
     """
+    require_rgb8(image, "colour_jitter")
     return fn.color_twist(
         image,
         brightness=uniform(brightness),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from nvidia.dali import fn
 from nvidia.dali.data_node import DataNode
 
+from pydmed_dali.pipelines.augment.check import require_bytes
 from pydmed_dali.pipelines.augment.draw import Range
 
 GLASS = 243
@@ -20,6 +21,8 @@ def cutout(image: DataNode, side: Range = (0.1, 0.3), fill: float = GLASS) -> Da
 
     Its middle is anywhere on the crop, so some of it may lie outside.
     """
+    if fill == GLASS:
+        require_bytes(image, "cutout with its own fill")
     shape = fn.random.uniform(range=list(side), shape=[2])
     middle = fn.random.uniform(range=[0.0, 1.0], shape=[2])
     return fn.erase(

@@ -16,6 +16,7 @@ from nvidia.dali import fn, math, types
 from nvidia.dali.data_node import DataNode
 
 from pydmed_dali.errors import OptionError
+from pydmed_dali.pipelines.augment.check import require_rgb8, require_stain
 from pydmed_dali.pipelines.augment.densities import SCALE, change_densities
 from pydmed_dali.slide.stain import LAB, LMS, MacenkoStain, ReinhardStain
 
@@ -33,6 +34,8 @@ def macenko(image: DataNode, stain: DataNode | None, target: MacenkoStain) -> Da
     What of a colour is of neither stain is lost, as in the paper. One matrix between optical
     densities, for each crop its slide's own: within one grey value of the same in floating point.
     """
+    require_stain("macenko")
+    require_rgb8(image, "macenko")
     stain = _given(stain)
     # (3, 5): the target's colours, and what is kept as it is
     colours = np.hstack([target.densities, np.eye(3)]) * SCALE
@@ -49,6 +52,8 @@ def reinhard(image: DataNode, stain: DataNode | None, target: ReinhardStain) -> 
     Of the logarithms of grey values plus one, since black has none; in floating point, rounded once
     at the end. The dearest block but for noise on the CPU: tables for the logarithms save nothing.
     """
+    require_stain("reinhard")
+    require_rgb8(image, "reinhard")
     stain = fn.reshape(_given(stain), shape=[3, 3])
     inverse, shifted, kept = (fn.squeeze(stain[n : n + 1], axes=[0]) for n in range(3))
     mean, deviation = (

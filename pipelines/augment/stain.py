@@ -16,6 +16,7 @@ import numpy as np
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
+from pydmed_dali.pipelines.augment.check import require_rgb8
 from pydmed_dali.pipelines.augment.densities import SCALE, change_densities
 
 HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
@@ -49,6 +50,7 @@ def restain(image: DataNode, factors: DataNode, additions: DataNode) -> DataNode
     Both are (3,) float32, on the CPU. One matrix for all of it, within one grey value of the same
     in floating point: see `change_densities`.
     """
+    require_rgb8(image, "stain_jitter")
     factors = fn.reshape(factors, shape=[3, 1, 1])
     additions = fn.reshape(additions, shape=[3, 1])
     matrix = fn.reductions.sum(types.Constant(_TO_MATRIX) * factors, axes=[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from nvidia.dali import Pipeline
 from nvidia.dali.pipeline import do_not_convert
 
 from pydmed_dali.dali.bond import Bond, remember_source
+from pydmed_dali.dali.crop_shape import CropShape, note_shape
 from pydmed_dali.dali.device import Device, core_count
 from pydmed_dali.dali.engine import Engine
 from pydmed_dali.dali.info import SmallChunk, describe, to_numpy
@@ -110,7 +112,7 @@ class BoundSource(ABC):
         self.refuse_if_over()
         pipeline = self._bond.tie(Pipeline.current(), self._engine.dealer.has_begun)
         remember_source(pipeline, self)
-        return make_nodes(
+        chunks = make_nodes(
             self._next_pool,
             self._next_batch,
             self.options.crop,
@@ -121,6 +123,11 @@ class BoundSource(ABC):
             None if self._engine.annotated is None else self._next_masks,
             self.options.stain_statistics is not None,
         )
+        shape = CropShape(self.options.crop, self.options.depth, self.options.pixel)
+        note_shape(chunks.image, shape)
+        if chunks.annotated is not None:
+            note_shape(chunks.mask, replace(shape, pixel=None))
+        return chunks
 
     def describe(self, info: ArrayLike) -> list[SmallChunk]:
         """Where each crop came from; `info` is the pipeline's output, (N, columns) or one row."""

@@ -53,8 +53,8 @@ MADE: dict[str, tuple[Callable[[BigChunkSource], Pipeline], dict[str, Any]]] = {
     "classification": (lambda source: classification(source, stain=0.1), {}),
     "multi_scale": (lambda source: multi_scale(source, size=32), {"crop_size": 128}),
     "multiple_instance": (lambda source: multiple_instance(source, stain=0.1), {"resident": 1}),
-    "self_supervised": (self_supervised, {}),
-    "volumes": (volumes, {}),
+    "self_supervised": (self_supervised, {"crop_size": 256}),
+    "volumes": (volumes, {"crop_depth": 2}),
     "every block": (every_block, {"crop_size": SIDE, "stain_statistics": "macenko"}),
     "reinhard": (by_reinhard, {"stain_statistics": "reinhard"}),
 }
