@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pydmed_dali.cli_preview import dataset_of
 from pydmed_dali.dali.device import choose_device
-from pydmed_dali.dataset import Dataset
 from pydmed_dali.infer.heatmap import heatmap
 from pydmed_dali.infer.models import load_model
 from pydmed_dali.infer.predict import predict
@@ -115,7 +114,7 @@ def run_infer(
             device=device,
             **options,
         )
-        for slide, file in _kept_slides(dataset, done.kept):
+        for slide, file in zip(done.kept_slides, done.kept, strict=True):
             draw(slide, file)
         words = f"{len(done.written) + len(done.kept)} of {len(dataset.slides)} slides"
         progress.update(task, completed=tiles, total=tiles, description=words)
@@ -125,13 +124,6 @@ def run_infer(
 def _is_newer(picture: Path, file: Path) -> bool:
     """Whether there is a picture, drawn when the file was there."""
     return picture.exists() and picture.stat().st_mtime_ns >= file.stat().st_mtime_ns
-
-
-def _kept_slides(dataset: Dataset, kept: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
-    """The slide of each file that an earlier call wrote, and the file."""
-    slides = {record.path.stem: record.path for record in dataset.slides}
-    for file in kept:
-        yield slides[file.stem], file
 
 
 def _busy(device: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,7 +138,9 @@ def _drawn(
     path: Path, facts: SlideFacts, rules: ReadingRules
 ) -> tuple[Mapping[str, float], str | None]:
     """(area of each class, why they are unknown) by the annotation file beside a slide."""
-    file = next((name for name in names_beside(path, ANNOTATION_ENDINGS) if name.is_file()), None)
+    file = next(
+        (name for name in names_beside(path, ANNOTATION_ENDINGS) if os.path.isfile(name)), None
+    )
     if file is None or file == path:
         return {}, None
     try:

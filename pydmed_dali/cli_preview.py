@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pydmed_dali.dataset import Dataset, Patient, Record
+from pydmed_dali.dataset.short_name import LONGEST, short_name
 from pydmed_dali.errors import OptionError, PydmedError
 from pydmed_dali.geometry import Size
 from pydmed_dali.loader.annotation_plan import ReadingRules
@@ -47,6 +48,7 @@ class Preview:
 
 
 _CROPS, _SHOWN = 64, 8  # of each BigChunk
+_PICTURE = ".png"
 
 
 def make_wishes(
@@ -107,7 +109,8 @@ def preview_slides(dataset: Dataset, wishes: Wishes, out: Path) -> Iterator[Prev
     """
     visits = first_visits(dataset, wishes.seed, wishes.chunks)
     for number, record in enumerate(dataset.slides):
-        picture = out / f"{record.relative}.png"
+        name = short_name(record.relative.name, LONGEST - len(_PICTURE))
+        picture = out / record.relative.parent / f"{name}{_PICTURE}"
         try:
             picture.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

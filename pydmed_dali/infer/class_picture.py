@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -24,10 +25,15 @@ COLOURS = (
 
 
 def write_classes(
-    path: Path, classes: Classes, mpp: tuple[float, float] | None, pixel: tuple[float, float]
+    path: Path,
+    classes: Classes,
+    mpp: tuple[float, float] | None,
+    pixel: tuple[float, float],
+    slide: Mapping[str, str] | None = None,
 ) -> None:
     """Write (height, width) class numbers, `NOTHING` where there is none; `mpp` is of its pixels,
-    and `pixel` how large (x, y) they are in level-0 pixels of the slide.
+    and `pixel` how large (x, y) they are in level-0 pixels of the slide. `slide` tells which slide
+    it is: see `folder.origin`.
 
     Each level has half as many pixels a side as the one before, every second one of each axis, so
     that all are class numbers. `classes` may be larger than the memory: a tile at a time is taken.
@@ -47,7 +53,7 @@ def write_classes(
                 subfiletype=int(level is not classes),
                 resolution=resolution,
                 resolutionunit=None if resolution is None else "CENTIMETER",
-                description=json.dumps({"pixel_level0": pixel}),
+                description=json.dumps({"pixel_level0": pixel, **(slide or {})}),
                 metadata=None,
             )
             if max(level.shape) <= _SMALLEST:
@@ -55,6 +61,16 @@ def write_classes(
             level = level[::2, ::2]
             if resolution is not None:
                 resolution = (resolution[0] / 2, resolution[1] / 2)
+
+
+def description_of(path: Path) -> dict[str, Any]:
+    """What a picture says of itself; nothing for a file that is none."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            found = json.loads(file.pages.first.description)
+    except Exception:  # tifffile raises whatever a damaged file leads it to
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _tiles(level: Classes) -> Iterator[Classes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
@@ -43,8 +43,12 @@ def writer(file_format: str) -> Callable[[FeatureFile, Path], object]:
     return _WRITERS[file_format]
 
 
-def content_of(found: SlideFeatures, stride: tuple[float, float]) -> FeatureFile:
+def content_of(
+    found: SlideFeatures, stride: tuple[float, float], slide: Mapping[str, str] | None = None
+) -> FeatureFile:
     """What the file of a slide holds; `stride`, (x, y), is between tiles, in level-0 pixels.
+
+    `slide` tells which one it is: see `folder.origin`.
 
     Attributes are named as CLAM and TRIDENT have them (M. Y. Lu et al., "Data-efficient and weakly
     supervised computational pathology on whole-slide images", Nature Biomedical Engineering 5,
@@ -59,6 +63,7 @@ def content_of(found: SlideFeatures, stride: tuple[float, float]) -> FeatureFile
     }
     if row[Info.MPP_PM]:
         attributes["mpp"] = row[Info.MPP_PM] / _PICOMETRES
+    attributes |= slide or {}
     return FeatureFile(found.features, found.rows[:, [Info.X, Info.Y]], attributes)
 
 
@@ -73,6 +78,21 @@ def read_features(path: str | os.PathLike[str]) -> FeatureFile:
     with h5py.File(path) as file:
         coords = file["coords"]
         return FeatureFile(file["features"][()], coords[()], dict(coords.attrs))
+
+
+def attribute_of(path: Path, name: str) -> str | None:
+    """An attribute of `coords` that is text; None where there is none, or no such file."""
+    try:
+        if path.suffix == ".zarr":
+            import zarr
+
+            found = zarr.open_group(path, mode="r")["coords"].attrs.get(name)
+        else:
+            with h5py.File(path) as file:
+                found = file["coords"].attrs.get(name)
+    except Exception:  # of a library, at a file that is damaged in a way of its own
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _write_hdf5(content: FeatureFile, path: Path) -> None:

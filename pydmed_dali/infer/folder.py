@@ -14,19 +14,37 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from pydmed_dali.dataset import Record
+from pydmed_dali.dataset.short_name import LONGEST, short_name
 from pydmed_dali.errors import OptionError, ResultError
-from pydmed_dali.wording import some
+from pydmed_dali.infer.result_names import result_names
+from pydmed_dali.slide.file_identity import FileIdentity
+from pydmed_dali.wording import printable, some
 
 _RUN = "run.json"
 _PART = ".part"
 _LEFT_SECONDS = 3600.0  # after which nobody writes a file any more that was last touched then
 
 
-class ResultFolder:
-    """Holds `NAME` with a suffix for every slide `NAME.*` that is finished, and `run.json`.
+CONTENT = "slide_content"
+"""The attribute of results that tells the slide's file from others."""
 
-    Raises `OptionError` where it holds another run's results, saying all that differs, and where
-    two slides would have the same file.
+
+def origin(record: Record, file: FileIdentity | None) -> dict[str, str]:
+    """Which slide results are of, to keep in their file.
+
+    `slide` is its path below the dataset's folder, in full where the file's own name is cut, with
+    what cannot be printed escaped; `slide_content` tells its file, where one is seen, from others.
+    """
+    told = {"slide": printable(record.relative)}
+    return told if file is None else told | {CONTENT: file.content}
+
+
+class ResultFolder:
+    """Holds a file for every slide that is finished, of the slide's name, and `run.json`.
+
+    See `result_names` for the names. Raises `OptionError` where it holds another run's results,
+    saying all that differs, and where it cannot hold files, or not of such long names.
     """
 
     def __init__(
@@ -34,15 +52,28 @@ class ResultFolder:
         folder: str | os.PathLike[str],
         suffix: str,
         run: Mapping[str, Any],
-        slides: Sequence[Path],
+        slides: Sequence[Record],
     ) -> None:
         """`run` is of JSON's kinds: what results follow from beside the slide."""
         self._folder, self._suffix = Path(folder), suffix
-        self._refuse_same_names(slides)
-        self._refuse_other_run(run)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._most = LONGEST - len(os.fsencode(_part(Path(suffix)).name))
         text = json.dumps(run, indent=2, sort_keys=True) + "\n"
-        _replace(self._folder / _RUN, lambda path: path.write_text(text))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._refuse_other_run(run)
+            _replace(self._folder / _RUN, lambda path: path.write_text(text))
+        except OSError as error:
+            raise OptionError(
+                f"{printable(self._folder)} cannot hold results ({error.strerror}); give a folder "
+                "that is there, or can be made, and can be written to"
+            ) from error
+        fold = (self._folder / _RUN.upper()).exists()
+        self._names = result_names(slides, self._most, fold)
+        try:
+            self._refuse_long_names()
+        except OptionError:
+            self.forget_run()
+            raise
 
     @property
     def folder(self) -> Path:
@@ -51,7 +82,7 @@ class ResultFolder:
 
     def file(self, slide: Path) -> Path:
         """Where the results of a slide are, once it is finished."""
-        return self._folder / f"{slide.stem}{self._suffix}"
+        return self._folder / f"{self._name(slide)}{self._suffix}"
 
     def write(self, slide: Path, write: Callable[[Path], object]) -> Path:
         """Have `write` make the file of a finished slide, which is there only when it is complete.
@@ -72,7 +103,7 @@ class ResultFolder:
 
     def under_way(self, slide: Path, what: str) -> Path:
         """Where something of a slide that is not finished is kept."""
-        return self._folder / f".{slide.stem}{self._suffix}.{what}"
+        return self._folder / f".{self._name(slide)}{self._suffix}.{what}"
 
     def has(self, slide: Path) -> bool:
         """Whether a slide is finished."""
@@ -83,15 +114,25 @@ class ResultFolder:
         if [path.name for path in self._folder.iterdir()] == [_RUN]:
             (self._folder / _RUN).unlink()
 
-    def _refuse_same_names(self, slides: Sequence[Path]) -> None:
-        first: dict[Path, Path] = {}
-        for slide in slides:
-            other = first.setdefault(self.file(slide), slide)
-            if other != slide:
-                raise OptionError(
-                    f"{other} and {slide} would both be written to {self.file(slide)}; use one "
-                    "folder for each"
-                )
+    def _name(self, slide: Path) -> str:
+        return self._names.get(slide) or short_name(slide.stem, self._most)
+
+    def _refuse_long_names(self) -> None:
+        """Raise where the longest name cannot be written, before a model has run for hours."""
+        names = self._names
+        longest = max(names, key=lambda path: len(os.fsencode(names[path])), default=None)
+        if longest is None:
+            return
+        part = _part(self.file(longest))
+        try:
+            part.lstat()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise OptionError(
+                f"the results of {printable(longest)} cannot be written to {printable(part)} "
+                f"({error.strerror}); give a folder with a shorter path, or on another file system"
+            ) from error
 
     def _refuse_other_run(self, run: Mapping[str, Any]) -> None:
         record = self._folder / _RUN
@@ -127,7 +168,7 @@ def _replace(target: Path, write: Callable[[Path], object]) -> None:
     It is complete after a loss of power too: its bytes are on the disk before it has its name.
     """
     # Of a name of its own: several ranks, on several machines, write `run.json`.
-    part = target.with_name(f".{target.name}.{uuid4().hex}{_PART}")
+    part = _part(target)
     try:
         write(part)
         sync(part)
@@ -141,6 +182,11 @@ def _replace(target: Path, write: Callable[[Path], object]) -> None:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+def _part(target: Path) -> Path:
+    """Where a file is written before it has its name."""
+    return target.with_name(f".{target.name}.{uuid4().hex}{_PART}")
 
 
 def _remove_leftovers(target: Path) -> None:

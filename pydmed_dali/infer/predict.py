@@ -19,8 +19,8 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.geometry import Size
 from pydmed_dali.infer.asking import Model, ask, finite, unfit
 from pydmed_dali.infer.collector import Collector, Features, Rows, SlideFeatures
-from pydmed_dali.infer.feature_file import FeatureFile, content_of, writer
-from pydmed_dali.infer.folder import ResultFolder
+from pydmed_dali.infer.feature_file import FeatureFile, attribute_of, content_of, writer
+from pydmed_dali.infer.folder import CONTENT, ResultFolder, origin
 from pydmed_dali.infer.running import (
     Corners,
     Note,
@@ -55,10 +55,13 @@ def predict(
 ) -> Predicted:
     """Run `model` over every tile of every slide, and write `folder/NAME.h5` for slide `NAME.*`.
 
+    Slides of one name are told apart by their folders: `A--NAME.h5` for `A/NAME.*`.
+
     A file has `features`, (n_tiles, K) float32, and `coords`, (n_tiles, 2) int64: (x, y) of each
     tile's upper left corner, in level-0 pixels, row by row. The attributes of `coords` are
     `patch_size`, in the pixels that the model saw, `patch_size_level0`, `patch_level`, the level
-    that was read, and `mpp`, micrometres per pixel that the model saw, where it is known.
+    that was read, `mpp`, micrometres per pixel that the model saw, where it is known, `slide`, the
+    slide's path below the dataset's folder, and `slide_content`, which tells its file from others.
     `read_features` reads it. A file is there only when its slide is complete. `folder/run.json`
     tells what the results follow from.
 
@@ -68,7 +71,7 @@ def predict(
     of their files; they need not wait for each other, and all files together are those of one call.
 
     Args:
-        dataset: the patients and their slides; two slides must not have the same name.
+        dataset: the patients and their slides.
         model: called with (N, height, width, 3) uint8 on the source's device, in inference mode;
             returns (N, K), K the same each time, of finite numbers. N is at most `batch_size`. A
             network that takes (N, 3, height, width) floats is given as
@@ -143,8 +146,9 @@ class _Prediction:
                 width = features.shape[1]
                 these.seen(len(rows))
                 for found in collector.add(features, rows):
-                    path = source.dataset.slides[found.slide].path
-                    content = content_of(found, source.level0_strides[found.slide])
+                    record = source.dataset.slides[found.slide]
+                    path, told = record.path, origin(record, source.file_of(found.slide))
+                    content = content_of(found, source.level0_strides[found.slide], told)
                     these.note(path, self._results.write(path, partial(self._write, content)))
                     self.forget(path)
                 if time.monotonic() - saved >= _SAVE_SECONDS:
@@ -157,6 +161,10 @@ class _Prediction:
         """See `Work.forget`."""
         self._forgotten.add(slide)
         self._log(slide).remove()
+
+    def content_in(self, file: Path) -> str | None:
+        """See `Work.content_in`."""
+        return attribute_of(file, CONTENT)
 
     def _log(self, slide: Path) -> UnderWay:
         return UnderWay(self._results.under_way(slide, "tiles"))

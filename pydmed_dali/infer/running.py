@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ from pydmed_dali.loader.own_annotations import plan_annotations
 from pydmed_dali.loader.own_masks import mask_rules
 from pydmed_dali.plan.tile_window import share_slides
 from pydmed_dali.slide.cache import cache_folder
+from pydmed_dali.slide.file_identity import file_identity
 from pydmed_dali.slide.open_slide import READERS
 from pydmed_dali.wording import some
 
@@ -89,6 +90,10 @@ class Work(Protocol):
         """Remove what is kept of a slide that is not finished."""
         ...
 
+    def content_in(self, file: Path) -> str | None:
+        """`FileIdentity.content` of the slide that a finished file is of; None where not known."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
@@ -99,8 +104,10 @@ class Predicted:
     kept: tuple[Path, ...]
     """Files of slides that an earlier call had finished."""
     slides_skipped: dict[Path, str]
-    """Slides that cannot be read, or have no tile that is wanted, with the reason: they have no
-    file."""
+    """Slides that cannot be read, have no tile that is wanted, or whose file holds the results of
+    another slide, with the reason."""
+    kept_slides: tuple[Path, ...] = field(default=(), compare=False, repr=False)
+    """The slides of the files in `kept`."""
 
 
 def run_slides(
@@ -136,7 +143,7 @@ def run_slides(
         folder,
         suffix,
         {**run, **_identity(tile, step, options)},
-        [record.path for record in dataset.slides],
+        dataset.slides,
     )
     own = _share(dataset, rank, world_size)
     options |= {"tile_size": tile, "stride": step, "rank": rank, "world_size": world_size}
@@ -162,7 +169,11 @@ def _over(
     finished = [path for path in own if results.has(path)]
     for path in finished:
         work.forget(path)  # what ended a call may have come just before
-    kept = tuple(results.file(path) for path in finished)
+    strange = _of_others(finished, results, work)
+    if strange and on_error == "raise":
+        raise SlideReadError(next(iter(strange.values())))
+    kept_slides = tuple(path for path in finished if path not in strange)
+    kept = tuple(results.file(path) for path in kept_slides)
     plan = plan_annotations(
         dataset,
         options.pop("annotations", None),
@@ -171,15 +182,35 @@ def _over(
         options.pop("exclusions", EXCLUSIONS),
         options.pop("max_annotation_bytes", MOST_BYTES),
     )
-    skipped = {} if plan is None else _without_regions(own, plan)
+    skipped = strange | ({} if plan is None else _without_regions(own, plan))
     over = {*skipped, *finished}
     left = [path for path in own if path not in over]
     going = _Going(dataset, work, plan, options, on_error, on_slide, progress, left)
     for begin in range(0, len(left), _TOGETHER):
         going.over(left[begin : begin + _TOGETHER])
-    if going.skipped and not (going.written or kept or skipped):
-        raise NoTilesError.of(going.skipped)
-    return Predicted(tuple(going.written.values()), kept, skipped | going.skipped)
+    if (going.skipped or strange) and not (going.written or kept or skipped.keys() - strange):
+        raise NoTilesError.of(strange | going.skipped)
+    skipped |= going.skipped
+    return Predicted(tuple(going.written.values()), kept, skipped, kept_slides)
+
+
+def _of_others(finished: Iterable[Path], results: ResultFolder, work: Work) -> dict[Path, str]:
+    """Slides whose file of results is of another slide, with the reason.
+
+    Files that say nothing of it, and slides that are out of reach, count as right.
+    """
+    found = {}
+    for path in finished:
+        there = work.content_in(results.file(path))
+        slide = None if there is None else file_identity(path)
+        if slide is not None and slide.content != there:
+            found[path] = (
+                f"{path}: {results.file(path)} holds the results of another file of this name, and "
+                "stays; use another folder, or one dataset of all slides, or remove it to have the "
+                "slide run anew"
+            )
+            logger.warning("%s", found[path])
+    return found
 
 
 class _Going:

@@ -16,9 +16,9 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
 from pydmed_dali.infer.asking import Model, ask, finite, unfit
-from pydmed_dali.infer.class_picture import NOTHING, write_classes
+from pydmed_dali.infer.class_picture import NOTHING, description_of, write_classes
 from pydmed_dali.infer.collector import Features, Rows
-from pydmed_dali.infer.folder import ResultFolder
+from pydmed_dali.infer.folder import CONTENT, ResultFolder, origin
 from pydmed_dali.infer.half_done import HalfDone, Saved
 from pydmed_dali.infer.running import (
     Corners,
@@ -142,6 +142,11 @@ class _Segmentation:
         self._forgotten.add(slide)
         self._half_done(slide).remove()
 
+    def content_in(self, file: Path) -> str | None:
+        """See `Work.content_in`."""
+        found = description_of(file).get(CONTENT)
+        return found if isinstance(found, str) else None
+
     def _half_done(self, slide: Path) -> HalfDone:
         return HalfDone(self._results.under_way(slide, "rows"))
 
@@ -221,7 +226,8 @@ class _Slide:
     def write(self, path: Path) -> None:
         """Write the picture, once all tiles have come."""
         pixel = (self._stride[0] / self._pixels.width, self._stride[1] / self._pixels.height)
-        write_classes(path, self._stitcher.classes(), self._mpp, pixel)
+        told = origin(self._source.dataset.slides[self._slide], self._source.file_of(self._slide))
+        write_classes(path, self._stitcher.classes(), self._mpp, pixel, told)
 
     def close(self) -> None:
         """Let go of the files; those that a call can go on with stay."""

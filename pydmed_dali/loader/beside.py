@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydmed_dali.dataset import Dataset, Record
+from pydmed_dali.dataset.spelling import variants
 from pydmed_dali.errors import OptionError
 from pydmed_dali.wording import some
 
@@ -28,9 +29,10 @@ def files_beside(
 
     In a folder, the file of `a/slide.svs` (below the dataset's folder) is `a/slide` or
     `a/slide.svs` with the first of `endings` for which there is one, else the first of these names,
-    which is then no file. Other names that are files too, and a file that serves several slides,
-    are warned of by logging. A function runs in this process. Raises `OptionError`, naming the
-    `option`, for a missing folder, one file for several slides, or a function that raises.
+    which is then no file. A name in another of Unicode's normal forms is found too. Other names
+    that are files too, and a file that serves several slides, are warned of by logging. A function
+    runs in this process. Raises `OptionError`, naming the `option`, for a missing folder, one file
+    for several slides, or a function that raises.
     """
     if callable(given):
         return {record.path: _asked(option, given, record.path) for record in dataset.slides}
@@ -44,7 +46,9 @@ def files_beside(
             f"give {what}, or a function from a slide's path to its file's"
         )
     names = {record.path: _names(folder, record, endings) for record in dataset.slides}
-    found = {slide: [name for name in each if name.is_file()] for slide, each in names.items()}
+    found = {
+        slide: [name for name in each if os.path.isfile(name)] for slide, each in names.items()
+    }
     _warn_of_doubts(option, found)
     return {slide: (found[slide] or each)[0] for slide, each in names.items()}
 
@@ -68,8 +72,9 @@ def _only_slide(dataset: Dataset, option: str, file: Path) -> Path:
 
 
 def _names(folder: Path, record: Record, endings: Sequence[str]) -> list[Path]:
-    place = folder.absolute() / record.relative
-    return [name for name in names_beside(place, endings) if name != record.path]
+    places = [folder.absolute() / spelled for spelled in variants(str(record.relative))]
+    names = [name for place in places for name in names_beside(place, endings)]
+    return [name for name in names if name != record.path]
 
 
 def _warn_of_doubts(option: str, found: Mapping[Path, Sequence[Path]]) -> None:

@@ -40,6 +40,11 @@ class FileIdentity:
     place: tuple[int, int, int] = field(compare=False)
     """Device, inode, and when the inode was last changed (by a new name, say), in nanoseconds."""
 
+    @property
+    def content(self) -> str:
+        """Size and sample in words: the same for a copy of the file, wherever and whenever made."""
+        return f"{self.size}-{self.sample.hex()}"
+
 
 def file_identity(path: Path) -> FileIdentity | None:
     """The identity of the file at `path`; None where there is no regular file that can be read, as

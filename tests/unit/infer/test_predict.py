@@ -194,13 +194,6 @@ def test_a_folder_that_no_run_made_is_refused(
         predict(dataset, means, tmp_path / "out", **OPTIONS)
 
 
-def test_two_slides_of_one_name_are_refused(tmp_path: Path) -> None:
-    slides = [tmp_path / "one" / "a.tif", tmp_path / "two" / "a.svs"]
-    with pytest.raises(OptionError, match=r"one/a\.tif and .*two/a\.svs would both be written"):
-        ResultFolder(tmp_path / "out", ".h5", {}, slides)
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_file_that_cannot_be_completed_is_not_there(tmp_path: Path) -> None:
     results = ResultFolder(tmp_path / "out", ".h5", {}, [])
 

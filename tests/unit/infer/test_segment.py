@@ -260,6 +260,8 @@ def test_what_is_kept_of_a_changed_slide_or_damaged_is_not_gone_on_with(tmp_path
         with pytest.raises(OwnCodeError):
             segment(dataset, Breaks(1, 12), out, **options)
         damage()
+        whole.unlink()  # results tell which file they are of: here the one of now
+        (whole,) = segment(dataset, model(1), tmp_path / "whole", **options).written
         anew = Breaks(1, 1000)
         (written,) = segment(dataset, anew, out, **options).written
         assert anew.tiles in (6 * 40, 6 * 40 + 7), "all of them, and a batch before it was noticed"
