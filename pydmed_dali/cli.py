@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from pydmed_dali import __version__
-from pydmed_dali.annotation.outline import EXCLUSIONS, MOST_BYTES
+from pydmed_dali.annotation.defaults import EXCLUSIONS, MOST_BYTES
 from pydmed_dali.cli_options import (
     Annotations,
     Classes,

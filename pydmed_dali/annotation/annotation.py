@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import shapely
 from shapely import Polygon, STRtree
 
@@ -17,6 +19,7 @@ from pydmed_dali.annotation.class_names import (
     refuse_unknown,
     warn_of_spellings,
 )
+from pydmed_dali.annotation.table import PolygonTable
 from pydmed_dali.errors import AnnotationError
 from pydmed_dali.geometry import Size
 from pydmed_dali.wording import some
@@ -50,6 +53,14 @@ class Annotation:
                 "shapely.make_valid repairs them"
             )
 
+    @classmethod
+    def of_valid(cls, class_name: str, polygons: tuple[Polygon, ...], name: str) -> Annotation:
+        """A region of polygons that are known to be valid: looking at each takes longest."""
+        made = object.__new__(cls)
+        for field, value in (("class_name", class_name), ("polygons", polygons), ("name", name)):
+            object.__setattr__(made, field, value)
+        return made
+
 
 @dataclass(frozen=True)
 class Annotations:
@@ -77,10 +88,7 @@ class Annotations:
     @cached_property
     def areas(self) -> dict[str, float]:
         """The area of each class in level-0 pixels; where regions overlap, it counts once."""
-        return {
-            name: float(shapely.union_all(self.trees[name].geometries).area)
-            for name in self.classes
-        }
+        return {name: _area_of_union(self.trees[name]) for name in self.classes}
 
     @cached_property
     def trees(self) -> dict[str, STRtree]:
@@ -90,6 +98,14 @@ class Annotations:
             polygons.setdefault(region.class_name, []).extend(region.polygons)
         return {name: STRtree(found) for name, found in polygons.items()}
 
+    @cached_property
+    def table(self) -> PolygonTable:
+        """The polygons as arrays."""
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        polygons = [polygon for region in self.regions for polygon in region.polygons]
+        of_class = [numbers[region.class_name] for region in self.regions for _ in region.polygons]
+        return PolygonTable.of(self.classes, of_class, polygons)
+
     def check_against(self, dimensions: Size) -> None:
         """Compare with the extent of the slide, in level-0 pixels.
 
@@ -97,23 +113,22 @@ class Annotations:
         slide. Polygons that lie outside in part, as drawn beyond the edge, are warned of by
         logging.
         """
-        slide = shapely.box(0, 0, dimensions.width, dimensions.height)
-        shapely.prepare(slide)
-        polygons = [polygon for region in self.regions for polygon in region.polygons]
-        outside = int(shapely.disjoint(slide, polygons).sum())
-        across = len(polygons) - int(shapely.covers(slide, polygons).sum()) - outside
-        left, top, right, bottom = shapely.total_bounds(polygons)
-        span = f"x {left:g}..{right:g}, y {top:g}..{bottom:g}"
-        if outside == len(polygons):
-            raise AnnotationError(
-                f"{self.path}: all {outside} polygons ({span}) lie outside the slide of "
-                f"{dimensions} pixels: an annotation of another slide, or not in level-0 pixels"
-            )
+        outside, across = self.table.refuse_outside(self.path, dimensions)
         if outside or across:
             logger.warning(
                 "%s: of %d polygons (%s) %d lie outside the slide of %s pixels, %d across its edge",
-                *(self.path, len(polygons), span, outside, dimensions, across),
+                *(self.path, len(self.table), self.table.span, outside, dimensions, across),
             )
+
+
+def _area_of_union(tree: STRtree) -> float:
+    """The area that polygons cover together; only those that touch others are united."""
+    polygons = tree.geometries
+    one, other = tree.query(polygons, predicate="intersects")
+    touching = np.zeros(len(polygons), np.bool_)
+    touching[one[one != other]] = True
+    apart = shapely.area(polygons[~touching])
+    return math.fsum([*apart.tolist(), float(shapely.union_all(polygons[touching]).area)])
 
 
 def require_classes(annotations: Iterable[Annotations], classes: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ def rasterize(
         raise OptionError(f"downsample must be above 0, not {downsample!r}")
     xs = _centres(location.x, step_x, size.width)
     ys = _centres(location.y, step_y, size.height)
-    return find_spans(annotations, classes, xs, ys).to_mask()
+    return find_spans(annotations.table, classes, xs, ys).to_mask()
 
 
 def classes_at(annotations: Annotations, classes: Sequence[str], points: Floats) -> Mask:

@@ -5,25 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from reprlib import repr as short
 
+import numpy as np
+from numpy.typing import NDArray
+
+from pydmed_dali.annotation.defaults import LARGEST
 from pydmed_dali.errors import AnnotationError
 
 UNCLASSIFIED = "Unclassified"
 """The class of an annotation that the file gives none."""
 
-EXCLUSIONS = ("Exclusion", "Ignore*")
-"""The classes whose regions are cut out of all others, unless a caller names other ones."""
-
-MOST_BYTES = 256 * 2**20
-"""Files larger than this are refused unless told otherwise: read, they take many times that."""
-
-LARGEST = 2.0**31
-"""A coordinate beyond this, in level-0 pixels, is on no slide."""
-
-Ring = tuple[tuple[float, float], ...]
-"""Corners (x, y) in level-0 pixels; whether the first is repeated at the end does not matter."""
+Ring = NDArray[np.float64]
+"""(n, 2): corners (x, y) in level-0 pixels; whether the first is repeated at the end does not
+matter."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Outline:
     """One annotation as the file has it, checked for nothing but its numbers."""
 
@@ -41,10 +37,16 @@ class Outline:
     """Annotations of one layer belong together: a hole is cut out of the others of its layer."""
     is_hole: bool = False
     """Whether it is to be cut out of its layer."""
+    is_named_by_text: bool = False
+    """Whether its class is its own text, because its layer has no name."""
 
 
 def check_number(value: float, where: str) -> float:
     """A coordinate, if it can be one. Raises `AnnotationError`, also for NaN."""
+    if value != value:
+        raise AnnotationError(
+            f"{where}: it holds the number NaN as a coordinate; expected level-0 pixels"
+        )
     if not -LARGEST <= value <= LARGEST:
         raise AnnotationError(
             f"{where}: the coordinate {short(value)} lies on no slide; expected level-0 pixels"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree.ElementTree import Element, ParseError
 
+import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
@@ -33,9 +34,8 @@ def parse_xml(data: bytes) -> Element:
 
 def read_ring(corners: list[Element], where: str) -> Ring:
     """Corners from the attributes X and Y, with a decimal point or a decimal comma."""
-    return tuple(
-        (_number(corner.get("X"), where), _number(corner.get("Y"), where)) for corner in corners
-    )
+    numbers = [(_number(c.get("X"), where), _number(c.get("Y"), where)) for c in corners]
+    return np.array(numbers, np.float64).reshape(-1, 2)
 
 
 def _number(text: str | None, where: str) -> float:

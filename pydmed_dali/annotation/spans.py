@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
-from pydmed_dali.annotation.annotation import Annotations
+from pydmed_dali.annotation.table import PolygonTable
 
 Mask = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -30,6 +29,11 @@ class Spans:
     classes: Mask
     """(n,): the class of each span; 0 for none."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that they take in memory."""
+        return self.borders.nbytes + self.classes.nbytes
+
     def to_mask(self) -> Mask:
         """The class of each point, (lines, width)."""
         mask = np.repeat(self.classes, np.diff(self.borders))
@@ -42,7 +46,7 @@ class Spans:
         return rows, first, first + self.borders[found + 1] - self.borders[found]
 
 
-def find_spans(annotations: Annotations, classes: Sequence[str], xs: Floats, ys: Floats) -> Spans:
+def find_spans(table: PolygonTable, classes: Sequence[str], xs: Floats, ys: Floats) -> Spans:
     """The classes of the points `xs` x `ys` (level-0 pixels, each ascending, at least one).
 
     Numbers follow `classes` from 1 on; where classes overlap, the later one wins. A point on an
@@ -51,13 +55,11 @@ def find_spans(annotations: Annotations, classes: Sequence[str], xs: Floats, ys:
     a class at once. Time and memory go by the outlines' crossings with lines, not by points.
     """
     width = len(xs)
-    grid = shapely.box(xs[0], ys[0], xs[-1], ys[-1])
     found = []
     for number, name in enumerate(classes, 1):
-        tree = annotations.trees.get(name)
-        near = () if tree is None else np.sort(tree.query(grid))
-        if tree is not None and len(near):
-            found.append((number, *_windings(tree.geometries[near], xs, ys)))
+        near = table.find(name, (xs[0], ys[0], xs[-1], ys[-1]))
+        if len(near):
+            found.append((number, *_windings(*table.edges(near), xs, ys)))
     lines = np.arange(len(ys) + 1, dtype=np.int64) * width
     borders = np.unique(np.concatenate([lines, *(places for _, places, _ in found)]))
     numbers = np.zeros(len(borders) - 1, np.uint8)
@@ -67,16 +69,13 @@ def find_spans(annotations: Annotations, classes: Sequence[str], xs: Floats, ys:
     return Spans(width, borders, numbers)
 
 
-def _windings(polygons: NDArray[np.object_], xs: Floats, ys: Floats) -> tuple[Integers, Integers]:
+def _windings(start: Floats, end: Floats, xs: Floats, ys: Floats) -> tuple[Integers, Integers]:
     """(points, windings): the points at which the winding number changes, and to what, in order.
 
-    Outer rings run one way round and holes the other. A line is walked from the left: each edge
-    that crosses it adds or takes one, and inside is where the sum is not 0. At its end it is 0.
+    `start` and `end` are the corners of edges; outer rings run one way round and holes the other. A
+    line is walked from the left: each edge that crosses it adds or takes one, and inside is where
+    the sum is not 0. At its end it is 0.
     """
-    rings = shapely.get_rings(shapely.orient_polygons(polygons))
-    corners, ring = shapely.get_coordinates(rings, return_index=True)
-    joined = ring[1:] == ring[:-1]
-    start, end = corners[:-1][joined], corners[1:][joined]
     falls = start[:, 1] < end[:, 1]
     # Always reckoned from its upper end, an edge that two polygons share is at one place for both.
     upper = np.where(falls[:, None], start, end)

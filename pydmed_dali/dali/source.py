@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from pydmed_dali.annotation.outline import EXCLUSIONS, MOST_BYTES
+from pydmed_dali.annotation.defaults import EXCLUSIONS, MOST_BYTES
 from pydmed_dali.dali.bond import Bond
 from pydmed_dali.dali.bound import usual_workers
 from pydmed_dali.dali.device import choose_device, current_gpu

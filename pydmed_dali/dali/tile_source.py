@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pydmed_dali.annotation.outline import EXCLUSIONS, MOST_BYTES
+from pydmed_dali.annotation.defaults import EXCLUSIONS, MOST_BYTES
 from pydmed_dali.dali.bond import Bond
 from pydmed_dali.dali.bound import BoundSource, usual_workers
 from pydmed_dali.dali.device import choose_device, current_gpu

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.annotation.class_names import check_exclusions
-from pydmed_dali.annotation.outline import EXCLUSIONS, MOST_BYTES
+from pydmed_dali.annotation.defaults import EXCLUSIONS, MOST_BYTES
 from pydmed_dali.dali.ranks import choose_rank
 from pydmed_dali.dali.tile_source import TileSource
 from pydmed_dali.dataset import Dataset

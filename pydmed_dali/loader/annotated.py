@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from pydmed_dali.annotation.annotation import Annotations
-from pydmed_dali.annotation.reader import read_file
 from pydmed_dali.annotation.spans import Floats, Mask, Spans, find_spans
+from pydmed_dali.annotation.table import PolygonTable
 from pydmed_dali.errors import AnnotationError, SlideMaskError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.loader.annotation_plan import AnnotationPlan
+from pydmed_dali.loader.kept_annotations import load_table
 from pydmed_dali.plan.eligible import Eligible
 from pydmed_dali.plan.runs import Runs
+from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.view import View
 
-_MOST_KNOWN = 4  # slides of which a process holds annotations: the runs of one can have 100 MB
+_MOST_BYTES = 2**28  # of polygons and of places that a process keeps, beside those of one slide
 
 
 class AnnotationFinder:
-    """Reads the annotations of slides, one after the other; of the last few it keeps them."""
+    """Reads the annotations of slides, one after the other; some of the last it keeps.
 
-    def __init__(self, plan: AnnotationPlan, crop: Size) -> None:
-        self._plan, self._crop = plan, crop
+    They are loaded from the cache, where the source has put them. Without a cache they are parsed.
+    """
+
+    def __init__(self, plan: AnnotationPlan, crop: Size, cache: Cache) -> None:
+        self._plan, self._crop, self._cache = plan, crop, cache
         self._known: OrderedDict[Path, AnnotatedView] = OrderedDict()
 
     def find(self, path: Path, dimensions: Size, view: View) -> AnnotatedView:
@@ -38,29 +39,30 @@ class AnnotationFinder:
         """
         known = self._known.pop(path, None)
         if known is None:
-            known = AnnotatedView(path, self._read(path, dimensions), self._plan, view, self._crop)
+            table = self._load(path, dimensions)
+            known = AnnotatedView(path, table, self._plan, view, self._crop)
         self._known[path] = known
-        while len(self._known) > _MOST_KNOWN:
-            del self._known[next(iter(self._known))]
+        # What others have grown to since they came, they are counted with now.
+        held = sum(other.nbytes for other in self._known.values())
+        while held > _MOST_BYTES and len(self._known) > 1:
+            held -= self._known.popitem(last=False)[1].nbytes
         return known
 
-    def _read(self, slide: Path, dimensions: Size) -> Annotations | None:
+    def _load(self, slide: Path, dimensions: Size) -> PolygonTable | None:
         file = self._plan.files.get(slide)
         if file is None:
             return None
         try:
-            with _without_warnings():
-                rules = self._plan.rules
-                content = read_file(file.path, rules.exclusions, rules.max_bytes)
-                content.annotations.check_against(dimensions)
+            kept = load_table(file.path, self._plan.rules, self._cache)
+            kept.table.refuse_outside(file.path, dimensions)
         except AnnotationError as error:
             raise SlideMaskError(f"{slide}: its annotations cannot be used: {error}") from error
-        if content.digest != file.digest:
+        if kept.digest != file.digest:
             raise SlideMaskError(
                 f"{slide}: its annotation file {file.path} was changed since the source was made; "
                 "make the source anew"
             )
-        return content.annotations
+        return kept.table
 
 
 class AnnotatedView:
@@ -69,15 +71,22 @@ class AnnotatedView:
     def __init__(
         self,
         path: Path,
-        annotations: Annotations | None,
+        table: PolygonTable | None,
         plan: AnnotationPlan,
         view: View,
         crop: Size,
     ) -> None:
-        self._path, self._annotations, self._plan = path, annotations, plan
+        self._path, self._table, self._plan = path, table, plan
         self._view, self._crop = view, crop
         self._centres: Spans | None = None  # the classes of the centres of crops at all places
         self._runs: dict[int, Runs] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes in memory, by now."""
+        held = 0 if self._table is None else self._table.nbytes
+        held += 0 if self._centres is None else self._centres.nbytes
+        return held + sum(runs.nbytes for runs in self._runs.values())
 
     def places(self, number: int, eligible: Eligible | None) -> Eligible | Runs | None:
         """The places of crops whose centre lies in a class, and which are `eligible`.
@@ -86,7 +95,7 @@ class AnnotatedView:
         rest, or -1 for anywhere; None stands for every place of the slide. Raises `SlideMaskError`
         where there is none.
         """
-        if number < 0 or (number == 0 and self._annotations is None):
+        if number < 0 or (number == 0 and self._table is None):
             return eligible
         if number not in self._runs:
             self._runs[number] = self._find_runs(number, eligible)
@@ -96,10 +105,10 @@ class AnnotatedView:
 
     def mask(self, location: Point, size: Size) -> Mask:
         """The classes of the pixels of a region, (height, width), in view pixels."""
-        if self._annotations is None:
+        if self._table is None:
             return np.zeros((size.height, size.width), np.uint8)
         xs, ys = self._points(location, size)
-        return find_spans(self._annotations, self._plan.classes, xs, ys).to_mask()
+        return find_spans(self._table, self._plan.classes, xs, ys).to_mask()
 
     def at_centres(self, tile: Size, stride: Size, shape: tuple[int, int]) -> Mask:
         """The class in which the centre of each tile of a grid lies, (rows, columns); 0 for none.
@@ -107,15 +116,15 @@ class AnnotatedView:
         Tiles, `shape` (rows, columns) of them, are `tile` large and lie `stride` apart, in view
         pixels. The centre is the tile's pixel (height // 2, width // 2), as for crops.
         """
-        if self._annotations is None:
+        if self._table is None:
             return np.zeros(shape, np.uint8)
         step_x, step_y = self._view.downsample
         xs = np.arange(shape[1], dtype=np.float64) * stride.width + tile.width // 2 + 0.5
         ys = np.arange(shape[0], dtype=np.float64) * stride.height + tile.height // 2 + 0.5
-        return find_spans(self._annotations, self._plan.classes, xs * step_x, ys * step_y).to_mask()
+        return find_spans(self._table, self._plan.classes, xs * step_x, ys * step_y).to_mask()
 
     def _find_runs(self, number: int, eligible: Eligible | None) -> Runs:
-        if self._annotations is None:
+        if self._table is None:
             return Runs.none()
         if self._centres is None:
             extent, crop = self._view.dimensions, self._crop
@@ -123,7 +132,7 @@ class AnnotatedView:
             xs, ys = self._points(
                 Point(crop.width // 2, crop.height // 2), Size(max(wide, 1), max(high, 1))
             )
-            self._centres = find_spans(self._annotations, self._plan.classes, xs, ys)
+            self._centres = find_spans(self._table, self._plan.classes, xs, ys)
         runs = Runs.of(*self._centres.of_class(number))
         return runs if eligible is None else runs.within(eligible)
 
@@ -142,18 +151,3 @@ class AnnotatedView:
             + ("" if eligible is None else " and enough tissue for min_tissue")
             + (f", by {file.path}" if file else "")
         )
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """What a file's polygons are warned of for is said once, when the source is made."""
-    logger = logging.getLogger("pydmed_dali.annotation")
-    logger.addFilter(_drop)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_drop)
-
-
-def _drop(_: logging.LogRecord) -> bool:
-    return False

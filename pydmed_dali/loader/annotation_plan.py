@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydmed_dali.annotation.outline import EXCLUSIONS, MOST_BYTES
+from pydmed_dali.annotation.defaults import EXCLUSIONS, MOST_BYTES
 
 if TYPE_CHECKING:
     from pydmed_dali.dataset import Dataset
@@ -45,6 +45,8 @@ class AnnotationFile:
     """How many regions it has of each class."""
     excluded: Mapping[str, int]
     """How many annotations it has of each class that is cut out of the others."""
+    warnings: tuple[str, ...] = ()
+    """What is remarkable about it."""
 
 
 @dataclass(frozen=True, slots=True)

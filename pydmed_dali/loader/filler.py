@@ -76,7 +76,7 @@ class Filler:
             # Here, because it imports what most runs do not need, and workers are to start soon.
             from pydmed_dali.loader.annotated import AnnotationFinder
 
-            self._annotations = AnnotationFinder(plan.annotated, crop)
+            self._annotations = AnnotationFinder(plan.annotated, crop, cache)
         self._stains = StainFinder(plan.stain, cache) if plan.stain else None
         self._surveyor = Surveyor(plan.survey, plan.scale, cache) if plan.survey else None
         # On a grid, tiles lie where the grid has them, whatever an own loader does in training.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pydmed_dali.annotation.class_names import (
@@ -19,14 +17,13 @@ from pydmed_dali.annotation.class_names import (
     refuse_unknown,
     warn_of_spellings,
 )
-from pydmed_dali.annotation.outline import EXCLUSIONS, MOST_BYTES
-from pydmed_dali.annotation.reader import check_size, read_file
+from pydmed_dali.annotation.defaults import EXCLUSIONS, MOST_BYTES
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import AnnotationError, OptionError
 from pydmed_dali.loader.annotation_plan import REST, AnnotationFile, AnnotationPlan, ReadingRules
+from pydmed_dali.loader.annotation_processes import read_files
 from pydmed_dali.loader.beside import Beside, files_beside
 from pydmed_dali.plan.classes import PERIOD
-from pydmed_dali.slide.cache import Cache, file_key
 from pydmed_dali.wording import some
 
 ANNOTATION_ENDINGS = (".geojson", ".json", ".xml")
@@ -35,7 +32,6 @@ ANNOTATION_ENDINGS = (".geojson", ".json", ".xml")
 Classes = Mapping[str, float] | Sequence[str]
 """Classes in the order of their numbers, from 1 on; with shares, crops are drawn by them."""
 
-_VERSION = 2  # of what is kept of a file
 _SLACK = 1e-9  # of sums of shares, which are decimals
 _SHOWN = 5
 
@@ -66,7 +62,7 @@ def plan_annotations(
     names, shares = _read_classes(classes)
     check_exclusions(exclusions, names or ())
     rules = ReadingRules(tuple(exclusions), _checked_bytes(max_bytes))
-    files = _read_files(find_annotations(dataset, annotations), rules, Cache(cache))
+    files = _read_files(find_annotations(dataset, annotations), rules, cache)
     counts, excluded = Counter[str](), Counter[str]()
     for file in files.values():
         counts.update(file.regions)
@@ -221,35 +217,18 @@ def _read_classes(classes: Classes | None) -> tuple[tuple[str, ...] | None, tupl
 
 
 def _read_files(
-    files: Mapping[Path, Path], rules: ReadingRules, cache: Cache
+    files: Mapping[Path, Path], rules: ReadingRules, cache: Path | None
 ) -> dict[Path, AnnotationFile]:
     """What each file holds, by the slide's path; all are read before any error is raised."""
-
-    def read(path: Path) -> AnnotationFile | AnnotationError:
-        try:
-            return _read_file(path, rules, cache)
-        except AnnotationError as error:
-            return error
-
-    with ThreadPoolExecutor() as threads:
-        answers = dict(zip(files, threads.map(read, files.values()), strict=True))
+    answers = read_files(list(dict.fromkeys(files.values())), rules, cache)
     errors = [str(answer) for answer in answers.values() if isinstance(answer, AnnotationError)]
     if errors:
         raise AnnotationError(
-            f"{len(errors)} of {len(files)} annotation files cannot be used:\n  "
+            f"{len(errors)} of {len(answers)} annotation files cannot be used:\n  "
             + "\n  ".join(errors[:_SHOWN])
         )
-    return {slide: a for slide, a in answers.items() if isinstance(a, AnnotationFile)}
-
-
-def _read_file(path: Path, rules: ReadingRules, cache: Cache) -> AnnotationFile:
-    """From the cache, or read and put there: parsing a large file takes seconds."""
-    check_size(path, rules.max_bytes)  # also of files that a source with a higher limit read
-    key = file_key(path, "annotated classes", _VERSION, rules.identity)
-    if (data := cache.get(key)) is not None:
-        return AnnotationFile(path, **json.loads(data))
-    content = read_file(path, rules.exclusions, rules.max_bytes)
-    regions = Counter(region.class_name for region in content.annotations.regions)
-    found = {"digest": content.digest, "regions": regions, "excluded": dict(content.excluded)}
-    cache.put(key, json.dumps(found).encode())
-    return AnnotationFile(path, content.digest, dict(regions), dict(content.excluded))
+    found = {path: a for path, a in answers.items() if isinstance(a, AnnotationFile)}
+    for file in found.values():
+        for warning in file.warnings:
+            logger.warning("%s", warning)
+    return {slide: found[path] for slide, path in files.items()}

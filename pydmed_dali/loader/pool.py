@@ -249,7 +249,20 @@ class WorkerPool:
                     + (f", reading {worker.jobs[0].path}" if worker.jobs else "")
                 )
             name = "read_timeout" if worker.ready else "the limit for its start"
-            self._replace(worker, f"was killed after {limit:g} s without an answer ({name})")
+            told = f"was killed after {limit:g} s without an answer ({name})"
+            self._replace(worker, told + self._with_annotations(worker))
+
+    def _with_annotations(self, worker: WorkerProcess) -> str:
+        """What a slow worker may have read beside the slide, where nothing could be kept of it."""
+        plan = self._setup.plan
+        tiles = None if plan.survey is None else plan.survey.tiles
+        annotated = plan.annotated if tiles is None else tiles.annotated
+        if not worker.ready or annotated is None or plan.cache is not None:
+            return ""
+        file = annotated.files.get(worker.jobs[0].path)
+        if file is None:
+            return ""
+        return f", or read its annotations {file.path} anew, as there is no cache_dir to keep them"
 
     def _replace(self, worker: WorkerProcess, ending: str) -> None:
         """Put a new worker in the place of one that has ended, and see to its jobs."""

@@ -57,7 +57,7 @@ class WantedFinder:
             # Here, because it imports what most runs do not need, and workers are to start soon.
             from pydmed_dali.loader.annotated import AnnotationFinder
 
-            self._annotations = AnnotationFinder(plan.annotated, plan.tile)
+            self._annotations = AnnotationFinder(plan.annotated, plan.tile, cache)
 
     def find(self, path: Path, slide: Slide, view: View) -> NDArray[np.bool_]:
         """(rows, columns): whether each tile is wanted.

@@ -54,6 +54,11 @@ class Runs:
         return cls.of(empty, empty, empty)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes that they take in memory."""
+        return self.y.nbytes + self.x.nbytes + self.end.nbytes + self.before.nbytes
+
+    @property
     def count(self) -> int:
         """How many places they hold."""
         return int(self.before[-1])

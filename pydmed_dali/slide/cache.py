@@ -32,6 +32,11 @@ class Cache:
         """Keep results in `folder`; None keeps nothing."""
         self._folder = folder
 
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a folder."""
+        return self._folder is not None
+
     def get(self, key: str | None) -> bytes | None:
         """What was put under `key`, or None."""
         if self._folder is None or key is None:

@@ -166,7 +166,7 @@ def test_every_place_of_a_class_is_equally_likely() -> None:
     extent, crop = Size(1000, 700), Size(100, 80)
     xs = np.arange(extent.width - crop.width + 1, dtype=np.float64) + (crop.width // 2 + 0.5)
     ys = np.arange(extent.height - crop.height + 1, dtype=np.float64) + (crop.height // 2 + 0.5)
-    spans = find_spans(drawn_on, ["tumor"], xs, ys)
+    spans = find_spans(drawn_on.table, ["tumor"], xs, ys)
     runs, placer = Runs.of(*spans.of_class(1)), Placer(3, Size(300, 256), crop)
     starts = []
     for turn in range(3000):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import shapely
 
 from pydmed_dali import Annotations, Size, read_annotations
 from pydmed_dali.errors import AnnotationError
@@ -86,6 +89,13 @@ def test_a_byte_order_mark_and_utf16(tmp_path: Path) -> None:
         ({"classification": None, "label_name": "Other", "label": 3}, "Other"),
         ({"label": 3}, "3"),
         ({"classification": {}, "label": ""}, "Unclassified"),
+        ({"classification": ["Tumor", "CD3"]}, "Tumor: CD3"),
+        ({"classification": ["Tumor", None, 3]}, "Tumor: 3"),
+        ({"classification": []}, "Unclassified"),
+        ({"classification": {"name": 3}}, "3"),
+        ({"classification": {"name": 1.5}}, "1.5"),
+        ({"classification": {"names": []}, "label": "x"}, "x"),
+        ({"label": {"name": "Tumor"}}, "Tumor"),
         ({}, "Unclassified"),
     ],
 )
@@ -93,6 +103,63 @@ def test_where_the_class_stands(
     tmp_path: Path, properties: dict[str, Any], class_name: str
 ) -> None:
     assert read(tmp_path, feature(**properties)).classes == (class_name,)
+
+
+NAN = json.loads("NaN")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"measurements": {"Ratio": NAN, "Area": 12.5, "Odd": [NAN, {"type": "Polygon"}]}},
+        {"name": 1.5},
+        {"name": [1]},
+        {"name": {"type": "Polygon", "coordinates": [[["x"]], 7]}},
+        {"type": "MultiPolygon", "coordinates": 3},
+        {"metadata": {"type": "MultiPolygon", "coordinates": [[[[NAN, None]]], 5]}},
+    ],
+)
+def test_what_is_neither_geometry_nor_class_may_be_anything(
+    tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    drawn = feature(label="Tumor")
+    drawn["properties"] |= odd
+    nucleus = {"nucleusGeometry": {"type": "Polygon", "coordinates": "?"}, "id": NAN}
+    assert read(tmp_path, [{**drawn, **nucleus}, feature(label="x")]).areas == {
+        "Tumor": 100.0,
+        "x": 100.0,
+    }
+
+
+def test_a_name_that_is_a_number_is_a_text(tmp_path: Path) -> None:
+    (region,) = read(tmp_path, feature(name=1.5)).regions
+    assert region.name == "1.5"
+
+
+def test_what_is_no_utf_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "slide.geojson"
+    path.write_bytes(json.dumps(feature(label="Müller"), ensure_ascii=False).encode("latin-1"))
+    with pytest.raises(AnnotationError, match=r"no JSON: 'utf-8' codec .*; save it in UTF-8"):
+        read_annotations(path)
+
+
+def scribble(corners: int) -> dict[str, Any]:
+    numbers = np.random.default_rng(1).uniform(0, 1000, (corners, 2))
+    return {"type": "Polygon", "coordinates": [numbers.tolist()]}
+
+
+def test_a_scribble_is_refused_before_it_takes_minutes(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    message = refused(tmp_path, [feature(label="x"), feature(scribble(3000))])
+    assert "feature 2: it crosses itself too often" in message and "100,000 times" in message
+    assert time.monotonic() - begun < 30, "a repair takes more than 60 s"
+
+
+def test_crossings_of_a_file_count_together(tmp_path: Path) -> None:
+    """Of 120 corners 1,600 crossings or so: one is repaired, a hundred would take long."""
+    assert len(read(tmp_path, [feature(scribble(120))])) == 1
+    message = refused(tmp_path, [feature(scribble(120))] * 100)
+    assert "crosses itself too often" in message and "the outlines before it" in message
 
 
 def test_properties_can_be_null(tmp_path: Path) -> None:
@@ -161,6 +228,35 @@ def test_a_flat_hole_is_no_hole(tmp_path: Path) -> None:
     assert annotations.areas == {"Unclassified": 100.0}
 
 
+def test_many_cells_and_an_exclusion_are_what_shapely_says(tmp_path: Path) -> None:
+    """Cells inside of it, across its edge, touching it and beside it; in one region and in many."""
+    rng = np.random.default_rng(2)
+    turns = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+    circle = np.column_stack([np.cos(turns), np.sin(turns)])
+    cells = [(centre + 9 * circle).round(2).tolist() for centre in rng.uniform(0, 400, (300, 2))]
+    cells += [[[300, 100], [320, 100], [320, 120]], [[290, 100], [300, 100], [300, 110]]]
+    cut = [[[100, 100], [300, 100], [300, 300], [100, 300]], [[150, 150], [250, 150], [200, 250]]]
+    several = {"type": "MultiPolygon", "coordinates": [[cell] for cell in cells[:50]]}
+    features = [feature({"type": "Polygon", "coordinates": [cell]}, label="t") for cell in cells]
+    features += [
+        feature(several, label="m"),
+        feature({"type": "Polygon", "coordinates": cut}, label="Exclusion"),
+        feature({"type": "Polygon", "coordinates": [[[0, 0], [50, 0], [0, 50]]]}, label="ignore*"),
+    ]
+    annotations = read(tmp_path, features)
+    gone = shapely.union_all(
+        [shapely.Polygon(cut[0], cut[1:]), shapely.Polygon([(0, 0), (50, 0), (0, 50)])]
+    )
+    expected = [shapely.Polygon(cell).difference(gone) for cell in cells]
+    assert len(annotations) == sum(not shape.is_empty for shape in expected) + 1
+    found = [shapely.MultiPolygon(region.polygons) for region in annotations.regions[:-1]]
+    left = [shape for shape in expected if not shape.is_empty]
+    assert all(a.equals(b) for a, b in zip(found, left, strict=True))
+    assert annotations.areas == pytest.approx(
+        {"t": shapely.union_all(left).area, "m": shapely.union_all(expected[:50]).area}, rel=1e-12
+    )
+
+
 def test_polygons_that_cross_themselves_are_repaired(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -221,7 +317,8 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, number: str) ->
         ([{**feature(), "properties": [1]}], "properties and geometry must be objects"),
         ([{**feature(), "geometry": "x"}], "properties and geometry must be objects"),
         ([feature(classification={"name": {"x": 1}})], "feature 1: its class is {'x': 1}"),
-        ([feature(name=[1])], "its name is [1]; expected a text"),
+        ([feature(classification=["Tumor", ["x"]])], "its class is ['Tumor', ['x']]; expected a"),
+        ([feature(label={"name": {"x": 1}})], "feature 1: its class is {'x': 1}"),
         ([feature({"type": "MultiPolygon", "coordinates": 3})], "3 stands where a list"),
         ([feature({"type": "GeometryCollection", "geometries": [1]})], "1 is no geometry"),
     ],

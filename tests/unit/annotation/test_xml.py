@@ -145,7 +145,7 @@ def test_an_exclusion_can_part_a_region(tmp_path: Path) -> None:
         ("Tumor", "", "Tumor"),
         ("", "Stroma", "Stroma"),
         ("Tumor", "Stroma", "Tumor"),
-        ("", " ", "Unclassified"),
+        ("", " ", "note"),
     ],
 )
 def test_an_imagescope_layer_is_a_class(
@@ -154,6 +154,67 @@ def test_an_imagescope_layer_is_a_class(
     text = imagescope(layer(region(), name=name, description=description))
     (found,) = read(tmp_path, text).regions
     assert (found.class_name, found.name) == (class_name, "note")
+
+
+def test_without_a_layers_name_the_text_of_a_region_is_its_class(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    regions = [region().replace("note", text) for text in ("Tumor", "Stroma", "")]
+    annotations = read(tmp_path, imagescope(layer(*regions)))
+    assert annotations.areas == {"Tumor": 100.0, "Stroma": 100.0, "Unclassified": 100.0}
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "2 of 3 annotations are of a layer without a name, so their Text is their cl" in message
+
+
+def halo(*regions: str) -> str:
+    return (
+        '<Annotations><Annotation Name="Tumor" Visible="True" LineColor="65535"><Regions>'
+        f"{''.join(regions)}</Regions></Annotation></Annotations>"
+    )
+
+
+def halo_region(
+    corners: tuple[tuple[object, object], ...] = SQUARE, kind: str = "Polygon", negative: str = "0"
+) -> str:
+    inner = "".join(f'<V X="{x}" Y="{y}" />' for x, y in corners)
+    return (
+        f'<Region Type="{kind}" HasEndcaps="0" NegativeROA="{negative}">'
+        f"<Vertices>{inner}</Vertices><Comments /></Region>"
+    )
+
+
+def test_halo_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    polygon = read(tmp_path, halo(halo_region(), halo_region(HOLE, negative="1")))
+    assert polygon.areas == {"Tumor": 96.0}
+    box = ((0, 0), (20, 10))
+    assert read(tmp_path, halo(halo_region(box, "Rectangle"))).areas == {"Tumor": 200.0}
+    assert read(tmp_path, halo(halo_region(SQUARE, "Rectangle"))).areas == {"Tumor": 100.0}
+    (ellipse,) = read(tmp_path, halo(halo_region(box, "Ellipse"))).regions
+    assert ellipse.polygons[0].area == pytest.approx(math.pi * 10 * 5, rel=5e-4)
+    assert not caplog.records
+    assert len(read(tmp_path, halo(halo_region(), halo_region(box, "Ruler")))) == 1
+    assert "layer 1, region 2: type Ruler" in caplog.text
+
+
+def test_dialects_of_imagescope(tmp_path: Path) -> None:
+    two = region(((5, 5), (15, 25)), kind=1)
+    assert read(tmp_path, imagescope(layer(two, name="T"))).areas == {"T": 200.0}
+    corners = region().replace("<Vertex ", "<V ")
+    assert read(tmp_path, imagescope(layer(corners, name="T"))).areas == {"T": 100.0}
+    for told, area in (("True", 96.0), ("1", 96.0), ("False", 100.0), ("", 100.0)):
+        hole = region(HOLE, negative=1).replace('NegativeROA="1"', f'NegativeROA="{told}"')
+        regions = read(tmp_path, imagescope(layer(region(), hole, name="T"))).areas
+        assert regions == {"T": area}
+    odd = region().replace('NegativeROA="0"', 'NegativeROA="2"')
+    assert "its NegativeROA is '2'; expected 0 or 1" in refused(tmp_path, imagescope(layer(odd)))
+
+
+def test_a_file_of_unknown_shapes_is_never_to_be_dropped(tmp_path: Path) -> None:
+    message = refused(tmp_path, imagescope(layer(region(kind=7), region(kind=8), name="T")))
+    assert "(layer 1, region 1: type 7, layer 1, region 2: type 8); regions are poly" in message
+    assert "export what is drawn as these" in message and "leave" not in message
+    cut = refused(tmp_path, asap(asap_annotation(group="Exclusion")))
+    assert "1 of exclusions=('Exclusion', 'Ignore*')" in cut
 
 
 def test_negative_regions_are_holes_of_their_layer_only(tmp_path: Path) -> None:
@@ -169,6 +230,7 @@ def test_imagescope_shapes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         region(((20, 0), (40, 10)), kind=2),
         region(((0, 0), (1, 1)), kind=3),
         region(((0, 0), (9, 9)), kind=4),
+        name="T",
     )
     rectangle, ellipse = read(tmp_path, imagescope(shapes)).regions
     assert rectangle.polygons[0].area == 100
