@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -75,6 +76,10 @@ class BoundSource(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue a saved run."""
 
+    @abstractmethod
+    def refuse_begun(self) -> None:
+        """Raise `StateError` where it is too late to load a state."""
+
     @property
     def residency(self) -> Residency:
         """Where the BigChunks lie: `host`, `device` or `mapped`."""
@@ -137,12 +142,14 @@ class BoundSource(ABC):
 
     def stats(self) -> Stats:
         """What the source did so far."""
+        self.refuse_fork()
         return make_stats(self._engine, self.dataset, self.options.crop)
 
     def report(self) -> Report:
         """What could not be read, which loader processes were replaced, which rank this is, and
         which slides a finite source does not visit.
         """
+        self.refuse_fork()
         return make_report(self._engine, self.dataset, self._ranks, self._left_out)
 
     @property
@@ -156,6 +163,7 @@ class BoundSource(ABC):
 
     def end_run(self) -> None:
         """Have a finite run that is under way end at its next batch, as if it were complete."""
+        self.refuse_fork()
         self._engine.dealer.end_run()
 
     def close(self) -> None:
@@ -216,8 +224,19 @@ class BoundSource(ABC):
         """Number of the batch that DALI asks for next: ahead of what a training loop has."""
         return self._engine.window.place(self._engine.dealer.call)[1]
 
+    def refuse_fork(self) -> None:
+        """Raise `SourceError` in a forked child, whose use would break its parent's run."""
+        if os.getpid() != self._engine.owner:
+            raise SourceError(
+                f"the source was made by process {self._engine.owner}, and this is its forked "
+                f"child {os.getpid()}: both would take batches from the same loader processes. Use "
+                "the source where it was made (without a DataLoader around it, or with "
+                "num_workers=0), or make one here; the child may close its copy, and ends no worker"
+            )
+
     def refuse_if_over(self) -> None:
         """Raise what ended the source: that it was closed, or its first failure, again."""
+        self.refuse_fork()
         if self._closed:
             raise SourceClosedError("the source was closed; make a new one to go on")
         if isinstance(self._failure, Exception):

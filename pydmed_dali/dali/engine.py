@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,8 @@ class Engine:
     ) -> None:
         """`crew` is a pool with the same loader that has no work: it goes on in the ring."""
         self.options = options
+        self.owner = os.getpid()
+        """The process that made it: a forked child has its workers' channels and ring, too."""
         pickle_loader(loader)
         self.annotated = annotated
         self.visits_per_pass = work.sampler.visits_per_pass

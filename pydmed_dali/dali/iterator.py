@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from pydmed_dali.dali.info import Info
 from pydmed_dali.dali.pipeline_state import PipelineState
 from pydmed_dali.dali.state import break_seal, check_state, seal
 from pydmed_dali.errors import OptionError, SourceError, StateError
+from pydmed_dali.plan.saved import part, whole
 
 
 class _Place(NamedTuple):
@@ -71,6 +73,8 @@ class SmallChunkIterator:
         self._begun = False  # whether DALI was asked since the present run was begun or resumed
         self._taking = False  # whether DALI is being asked, or was when an exception came
         self._resumed = False  # whether the next `for` goes on with the epoch of a loaded state
+        self._lock = threading.RLock()  # around the next two
+        self._thread: threading.Thread | None = None  # that is within a `for`
         self._epoch = 0  # numbers the `for`s, so that an older one ends when a newer one begins
 
     def __len__(self) -> int:
@@ -79,16 +83,40 @@ class SmallChunkIterator:
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         """One epoch; after `load_state_dict`, first the rest of the interrupted one."""
-        self._epoch += 1
-        present = self._epoch
-        place = self._here() if self._resumed else self._begin_epoch()
-        self._resumed = False
-        while place.position < self._length:
-            yield self._next(place)
-            if present != self._epoch:
-                return
-            place = self._here()
-        self._place = place._replace(position=0)  # a state taken from now on begins an epoch
+        present = self._begin_loop()
+        try:
+            place = self._here() if self._resumed else self._begin_epoch()
+            self._resumed = False
+            while place.position < self._length:
+                yield self._next(place)
+                if present != self._epoch:
+                    return
+                self._thread = threading.current_thread()
+                place = self._here()
+            self._place = place._replace(position=0)  # a state taken from now on begins an epoch
+        finally:
+            if present == self._epoch:
+                self._thread = None
+
+    def _begin_loop(self) -> int:
+        """The number of a new `for`, which ends an older one of the same thread.
+
+        Raises `SourceError` where another thread is within one: each would get a part of the
+        batches, and one of them end in the middle.
+        """
+        self.source.refuse_fork()
+        here = threading.current_thread()
+        with self._lock:
+            other = self._thread
+            if other is not None and other is not here and other.is_alive():
+                raise SourceError(
+                    f"thread {other.name!r} iterates over this iterator, and thread {here.name!r} "
+                    "began to: one source gives its batches once; take them in one thread, and "
+                    "hand them on, or end the first loop before (a generator by its close())"
+                )
+            self._thread = here
+            self._epoch += 1
+            return self._epoch
 
     def state_dict(self) -> dict[str, Any]:
         """The place behind the last batch that was yielded, in plain values; as in torch.
@@ -125,17 +153,23 @@ class SmallChunkIterator:
                 "source.load_state_dict"
             )
         check_state(state["source"], self.source.options, self.source.dataset)
-        if state["batches_per_epoch"] != self._length:
+        saved_length = part(state, "batches_per_epoch", "state")
+        if saved_length != self._length:
             raise StateError(
-                f"the state was saved with batches_per_epoch={state['batches_per_epoch']}, "
+                f"the state was saved with batches_per_epoch={saved_length}, "
                 f"this iterator has {self._length}"
             )
-        checkpoint = self._pipeline_state.from_dict(state["pipeline"])
-        self.source.load_state_dict(state["source"])
+        position = whole(part(state, "position", "state"), "position", most=self._length)
+        checkpoint = self._pipeline_state.from_dict(part(state, "pipeline", "state"))
+        self.source.refuse_begun()
+        before = self._pipeline_state.checkpoint()
         self._pipeline_state.restore(checkpoint)
-        self._place = _Place(
-            self.source.position, state["position"], self._pipeline_state.checkpoint()
-        )
+        try:
+            self.source.load_state_dict(state["source"])
+        except BaseException:
+            self._pipeline_state.restore(before)
+            raise
+        self._place = _Place(self.source.position, position, self._pipeline_state.checkpoint())
         self._resumed = True
 
     def _here(self) -> _Place:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import nvidia.dali
 from nvidia.dali import Pipeline, backend_impl
 
 from pydmed_dali.errors import StateError
+from pydmed_dali.plan.saved import damaged, mapping, part
 
 logger = logging.getLogger("pydmed_dali.dali")
 
@@ -75,7 +75,7 @@ class PipelineState:
         text = None if checkpoint is None else base64.b64encode(checkpoint).decode("ascii")
         return {"dali": _VERSION, "operators": dict(self._operators), "checkpoint": text}
 
-    def from_dict(self, values: Mapping[str, Any]) -> bytes | None:
+    def from_dict(self, values: object) -> bytes | None:
         """The checkpoint in `to_dict`'s values.
 
         Raises `StateError`, saying all that differs, where it is of another pipeline.
@@ -86,7 +86,9 @@ class PipelineState:
                 f"the state belongs to another pipeline; {_WAY_OUT}. "
                 "What differs: " + "; ".join(differing)
             )
-        text = values["checkpoint"]
+        text = part(values, "checkpoint", "pipeline")
+        if not isinstance(text, str | None):
+            raise damaged("the pipeline's checkpoint", "base64 text", text)
         if text is not None and not self._keeps:
             raise StateError(
                 "the state holds what the pipeline's random operators draw next, but this "
@@ -103,10 +105,11 @@ class PipelineState:
         except ValueError as error:
             raise StateError(f"the state's checkpoint is no base64 text: {error}") from error
 
-    def _differences(self, values: Mapping[str, Any]) -> list[str]:
-        if values["dali"] != _VERSION:
-            return [f"DALI: saved {values['dali']}, here {_VERSION}"]
-        saved, here = values["operators"], self._operators
+    def _differences(self, values: object) -> list[str]:
+        version = part(values, "dali", "pipeline")
+        if version != _VERSION:
+            return [f"DALI: saved {version}, here {_VERSION}"]
+        saved, here = mapping(part(values, "operators", "pipeline"), "operators"), self._operators
         return [
             f"operator {name}: saved {saved.get(name)!r}, here {here.get(name)!r}"
             for name in dict.fromkeys([*saved, *here])

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 
 from pydmed_dali.dali.bound import BoundSource
 from pydmed_dali.dali.info import Info, to_numpy
-from pydmed_dali.dali.state import check_state, make_state
+from pydmed_dali.dali.state import check_state, make_state, read_progress
 from pydmed_dali.dali.told import Told
 from pydmed_dali.errors import StateError
+from pydmed_dali.plan.saved import part
 
 
 class RunningSource(BoundSource):
@@ -47,6 +48,7 @@ class RunningSource(BoundSource):
 
     def state_after(self, batches: int) -> dict[str, Any]:
         """The place behind the first `batches` batches, of the present run in a finite source."""
+        self.refuse_fork()
         places = self._engine.dealer.places_from(batches)
         skipped = self._engine.residents.bad_slides
         told = self._told.state(batches)
@@ -60,16 +62,24 @@ class RunningSource(BoundSource):
         `residency` and `gpu_memory_share` may differ from the saved run's. Raises `StateError`, and
         changes nothing, where anything else does, saying what, and where the state is damaged.
         """
+        self.refuse_fork()
+        self.refuse_begun()
+        check_state(state, self.options, self.dataset)
+        most, slides = self._engine.window.batches, len(self.dataset.slides)
+        batches, places, skipped = read_progress(state, most, slides)
+        told = part(state, "told", "state")
+        self._told.check(told)
+        self._told.restore(told, batches)
+        self._engine.residents.restore(places, skipped)
+        self._engine.dealer.begin_at(batches)
+
+    def refuse_begun(self) -> None:
+        """Raise `StateError` where it is too late to load a state."""
         if self._engine.dealer.has_begun:
             raise StateError(
                 "load_state_dict must come before the first batch is asked for: make a new source, "
                 "load the state, then make its pipeline and iterator"
             )
-        check_state(state, self.options, self.dataset)
-        self._told.check(state["told"])
-        self._told.restore(state["told"])
-        self._engine.residents.restore(state["places"], state["skipped_slides"])
-        self._engine.dealer.begin_at(state["batches"])
 
     def set_weights(self, weights: Mapping[str, float], *, after: ArrayLike) -> None:
         """Share visits by new `weights`, as given to the constructor, soon `after` a batch.

@@ -10,6 +10,7 @@ from typing import Any
 from pydmed_dali.dali.options import Options
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import StateError
+from pydmed_dali.plan.saved import LARGEST, mapping, text, whole
 from pydmed_dali.plan.weights import digest_weights, tissue_areas
 from pydmed_dali.slide.open_slide import READERS
 from pydmed_dali.slide.stain import METHOD as STAIN_METHOD
@@ -80,6 +81,34 @@ def check_state(state: Mapping[str, Any], options: Options, dataset: Dataset) ->
         )
 
 
+def read_progress(
+    state: Mapping[str, Any], most: int | None, slides: int
+) -> tuple[int, dict[int, int], dict[int, str]]:
+    """Read how far a saved run was.
+
+    Args:
+        state: as `make_state` made it.
+        most: batches of a run; None without end.
+        slides: how many the dataset has.
+
+    Returns:
+        Batches, places and skipped slides as `make_state` got them.
+
+    Raises:
+        StateError: some value is none that a state has, though it fits the digest.
+    """
+    batches = whole(state.get("batches"), "batches", most=LARGEST if most is None else most)
+    places = {
+        whole(chunk, "places: a chunk"): whole(place, "places: a place", most=slides + 1)
+        for chunk, place in mapping(state.get("places"), "places").items()
+    }
+    skipped = {
+        whole(slide, "skipped_slides: a slide", most=slides - 1): text(reason, "skipped_slides")
+        for slide, reason in mapping(state.get("skipped_slides"), "skipped_slides").items()
+    }
+    return batches, places, skipped
+
+
 def seal(values: dict[str, Any]) -> dict[str, Any]:
     """The values, with the format's version and a digest that tells damage."""
     return {"version": VERSION, **values, "digest": _digest({"version": VERSION, **values})}
@@ -89,7 +118,8 @@ def break_seal(state: object) -> None:
     """Raise `StateError` for what `seal` did not make, or what was changed or cut since."""
     if not isinstance(state, Mapping):
         raise StateError(f"a state is a dict, as state_dict makes it, not {type(state).__name__}")
-    if state.get("version") != VERSION:
+    version = state.get("version")
+    if not isinstance(version, int) or version != VERSION:
         raise StateError(
             f"the state has version {state.get('version')!r}, this pydmed-dali writes and reads "
             f"version {VERSION}"
@@ -106,8 +136,8 @@ def break_seal(state: object) -> None:
 
 
 def _digest(values: Mapping[str, Any]) -> str:
-    text = json.dumps(values, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    content = json.dumps(values, sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 def _identity(options: Options, dataset: Dataset) -> dict[str, Any]:

@@ -267,6 +267,10 @@ class TileSource(BoundSource):
         """Raises `StateError`, as `state_after`."""
         self.state_after(0)
 
+    def refuse_begun(self) -> NoReturn:
+        """Raises `StateError`, as `state_after`."""
+        self.state_after(0)
+
     def _leave_out(self, done: Mapping[Path, NDArray[np.int64]]) -> None:
         """Take what is done out of the grids."""
         for slide, grid in self._grids.items():

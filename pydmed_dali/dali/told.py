@@ -13,11 +13,13 @@ from pydmed_dali.dali.engine import Engine
 from pydmed_dali.dali.info import Info, to_numpy
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError, SourceError, StateError
-from pydmed_dali.loader.turns import Message
+from pydmed_dali.loader.turns import Message, Turns
 from pydmed_dali.plan.classes import ClassSampler
 from pydmed_dali.plan.sampler import Sampler
+from pydmed_dali.plan.saved import damaged, mapping, whole
 from pydmed_dali.plan.weights import read_weights
 
+_MOST_AHEAD = 1_000_000  # BigChunks: far above any horizon
 _MOST_WAITING = 16_384
 """Characters of the messages that wait for one patient: they travel with its visit."""
 
@@ -86,26 +88,36 @@ class Told:
             "patients": patients,
         }
 
-    def check(self, state: Mapping[str, Any]) -> None:
+    def check(self, saved_state: object) -> None:
         """Raise `StateError` where this source cannot go on from what `state` gave."""
+        state = mapping(saved_state, "told")
+        if self._engine.window.chunks is not None and state:
+            raise damaged("told", "empty in a finite source", state)
         if state.get("patients") is not None and self._engine.residents.turns is None:
             raise StateError(
                 "the saved run's loader had a place_chunk of its own; give this source the same one"
             )
         here, saved = self._engine.residents.horizon, state.get("horizon")
-        if saved is not None and saved < here:
+        if saved is not None and whole(saved, "horizon", most=_MOST_AHEAD) < here:
             raise StateError(
                 f"what the saved run was told acts {saved} BigChunks later, but with "
                 f"prefetch_depth={self._engine.options.prefetch_depth} this source begins chunks "
                 f"up to {here} ahead; lower prefetch_depth"
             )
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` gave, before any chunk is begun."""
-        self._engine.residents.horizon = state.get("horizon", self._engine.residents.horizon)
-        self._sampler.restore_weights(state.get("weights"))
-        if self._engine.residents.turns is not None and state.get("patients") is not None:
-            self._engine.residents.turns.restore(state["patients"])
+    def restore(self, state: Mapping[str, Any], batches: int) -> None:
+        """Take over what `state` gave for so many batches, before any chunk is begun.
+
+        Raises `StateError`, and changes nothing, for what it did not give.
+        """
+        residents, patients = self._engine.residents, state.get("patients")
+        read = None if patients is None else Turns.read(patients)
+        visit = self._engine.visit(self._engine.window.first_chunk(batches))
+        self._sampler.restore_weights(state.get("weights"), visit)
+        if residents.turns is not None and read is not None:
+            residents.turns.restore(read)
+        if state.get("horizon") is not None:
+            residents.horizon = state["horizon"]
 
     def _heeded_from(self, after: ArrayLike, said: str) -> tuple[int, int]:
         """(the batch of this `info`, the first chunk that heeds what is said after it)."""

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import (
@@ -188,13 +188,9 @@ class Residents:
         places = {**self._known, **self._places}
         return {chunk: place for chunk, place in places.items() if chunk >= first}
 
-    def restore(self, places: Mapping[Any, Any], bad_slides: Mapping[Any, str]) -> None:
-        """Take over what a saved run had found out; only before the first `require`.
-
-        Numbers may come as strings, as JSON writes the keys of an object.
-        """
-        self._known = {int(chunk): int(place) for chunk, place in places.items()}
-        self.bad_slides = {int(slide): str(reason) for slide, reason in bad_slides.items()}
+    def restore(self, places: Mapping[int, int], bad_slides: Mapping[int, str]) -> None:
+        """Take over what a saved run had found out; only before the first `require`."""
+        self._known, self.bad_slides = dict(places), dict(bad_slides)
 
     def _dispatch(self, last: int, end: int | None) -> None:
         """Give jobs to the pool: in the order of need, as far as slots and the pool have room, but

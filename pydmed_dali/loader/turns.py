@@ -6,12 +6,12 @@ the state that the patient's visit before it returned, and the messages that the
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict, deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydmed_dali.errors import StateError
+from pydmed_dali.plan.saved import damaged, items, mapping, part, text, whole
 
 _MOST_KEPT = 10_000  # far more than chunks that a batch still in use can touch
 
@@ -45,6 +45,10 @@ class _Done:
     """Before it."""
     messages: tuple[Message, ...]
     """That it took."""
+
+
+Patients = tuple[dict[int, str | None], dict[int, list[Message]]]
+"""States and messages of patients, by position in the dataset."""
 
 
 class Turns:
@@ -112,14 +116,34 @@ class Turns:
             ],
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` gave, before any chunk is begun."""
-        try:
-            self._states = {int(patient): str(text) for patient, text in state["states"].items()}
-            for patient, first_chunk, text in state["messages"]:
-                self._messages[int(patient)].append(Message(int(first_chunk), str(text)))
-        except (KeyError, TypeError, ValueError) as error:
-            raise StateError(f"the state of the patients cannot be read: {error!r}") from error
+    def restore(self, read: Patients) -> None:
+        """Take over what `read` gave of a saved state, before any chunk is begun."""
+        self._states, messages = read
+        self._messages.update(messages)
+
+    @staticmethod
+    def read(state: object) -> Patients:
+        """States and messages, of what `state` gave; raises `StateError` for anything else."""
+        states: dict[int, str | None] = {}
+        for patient, found in mapping(part(state, "states", "patients"), "states").items():
+            states[whole(patient, "a patient")] = _json(found)
+        messages: dict[int, list[Message]] = defaultdict(list)
+        for message in items(part(state, "messages", "patients"), "messages"):
+            if len(items(message, "a message")) != 3:
+                raise damaged("a message", "a patient, a chunk and a text", message)
+            patient, chunk = (whole(n, "a message's patient or chunk") for n in message[:2])
+            messages[patient].append(Message(chunk, _json(message[2])))
+        return states, messages
 
     def _due(self, patient: int, chunk: int) -> tuple[Message, ...]:
         return tuple(m for m in self._messages[patient] if m.first_chunk <= chunk)
+
+
+def _json(value: object) -> str:
+    """A text that is JSON; raises `StateError` for anything else."""
+    found = text(value, "a patient's state or message")
+    try:
+        json.loads(found)
+    except (ValueError, RecursionError) as error:
+        raise damaged("a patient's state or message", "JSON", value) from error
+    return found

@@ -14,6 +14,7 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.random import Stream, mix
 from pydmed_dali.plan.sampler import Sampler
+from pydmed_dali.plan.saved import mapping
 
 Integers = NDArray[np.int64]
 
@@ -107,10 +108,18 @@ class ClassSampler:
         }
         return states if any(states.values()) else None
 
-    def restore_weights(self, state: Mapping[str, Any] | None) -> None:
+    def restore_weights(self, state: Mapping[str, Any] | None, visit: int | None = None) -> None:
         """As `Sampler.restore_weights`."""
-        for number, part in self._parts.items():
-            part.sampler.restore_weights((state or {}).get(str(number)))
+        found = {} if state is None else mapping(state, "weights")
+        read = {
+            number: part.sampler.read_weights(
+                found.get(str(number)),
+                None if visit is None else sum(self._visits_before(number, visit)),
+            )
+            for number, part in self._parts.items()
+        }
+        for number, quotas in read.items():
+            self._parts[number].sampler.take_weights(quotas)
 
     def _visits_before(self, number: int, visit: int) -> tuple[int, int]:
         """(the class's first visit, over all ranks, that is not before `visit`, this rank)."""

@@ -7,8 +7,9 @@ from pass to pass.
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from pydmed_dali.errors import StateError
 from pydmed_dali.plan.random import Stream, mix, permutation, uniform
+from pydmed_dali.plan.saved import LARGEST, numbers, part, whole
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -58,14 +60,19 @@ class Account:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Account:
-        """What `to_dict` gave."""
+    def from_dict(cls, values: object, units: int, visits: int) -> Account:
+        """What `to_dict` gave, of so many units and visits in a pass; raises `StateError`."""
+
+        def found(name: str, least: float, most: float) -> Floats:
+            return numbers(part(values, name, "weights"), f"weights: {name}", units, least, most)
+
+        most_owed = 10.0 * (visits + 1)
         return cls(
-            int(values["number"]),
-            int(values["first"]),
-            np.array(values["weights"], np.float64),
-            np.array(values["owed"], np.float64),
-            np.array(values["numbers"], np.int64),
+            whole(part(values, "number", "weights"), "weights: number"),
+            whole(part(values, "first", "weights"), "weights: first"),
+            found("weights", 0.0, sys.float_info.max),
+            found("owed", -most_owed, most_owed),
+            found("numbers", 0, LARGEST).astype(np.int64),
         )
 
 

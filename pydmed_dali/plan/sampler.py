@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -14,6 +16,7 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.quotas import Account, Group, Quotas, next_numbers
 from pydmed_dali.plan.random import Stream, permutation
+from pydmed_dali.plan.saved import damaged, items, numbers, part, whole
 from pydmed_dali.plan.weights import tissue_areas
 
 Integers = NDArray[np.int64]
@@ -107,18 +110,52 @@ class Sampler:
             "changes": [[v, new.tolist()] for v, new in changes.items() if v > first],
         }
 
-    def restore_weights(self, state: Mapping[str, Any] | None) -> None:
-        """Take over what `weights_state` gave, before any visit is asked for."""
+    def restore_weights(self, state: Mapping[str, Any] | None, visit: int | None = None) -> None:
+        """Take over what `weights_state` gave, before any visit is asked for.
+
+        Raises `StateError`, and changes nothing, for what it did not give, or not for `visit`.
+        """
+        self.take_weights(self.read_weights(state, visit))
+
+    def read_weights(self, state: object, visit: int | None) -> Quotas | None:
+        """What `take_weights` takes, of what `weights_state` gave. Raises `StateError`."""
         if state is None:
-            return
-        changes = {int(visit): np.array(new, np.float64) for visit, new in state["changes"]}
-        if state["account"] is not None:
-            account = Account.from_dict(state["account"])
-        else:
+            return None
+        units = len(self._patient_of)
+        changes: dict[int, NDArray[np.float64]] = {}
+        for change in items(part(state, "changes", "weights"), "changes of weights"):
+            if len(items(change, "a change of weights")) != 2:
+                raise damaged("a change of weights", "a visit and its weights", change)
+            changed = whole(change[0], "the visit of a change of weights")
+            changes[changed] = self._read_shares(change[1])
+        saved = part(state, "account", "weights")
+        if saved is not None:
+            account = Account.from_dict(saved, units, self.visits_per_pass)
+            self._read_shares(account.weights.tolist())
+            if visit is not None and not 0 <= visit - account.first < self.visits_per_pass:
+                raise damaged("the account of weights", f"of the pass of visit {visit}", saved)
+        elif changes and (visit is None or min(changes) > visit):
             first = min(changes)
             account = self._account(first, changes.pop(first))
-        self._weighted = self._quotas_from(account)
-        self._weighted.changes.update(changes)
+        else:
+            raise damaged("weights", "an account or changes", state)
+        if any(visit <= account.first for visit in changes):
+            raise damaged("a change of weights", f"after visit {account.first}", sorted(changes))
+        quotas = self._quotas_from(account)
+        quotas.changes.update(dict(sorted(changes.items())))
+        return quotas
+
+    def take_weights(self, quotas: Quotas | None) -> None:
+        """Go on with what `read_weights` gave."""
+        if quotas is not None:
+            self._weighted = quotas
+
+    def _read_shares(self, value: object) -> NDArray[np.float64]:
+        """Weights of the units, of which each group has some. Raises `StateError`."""
+        found = numbers(value, "weights", len(self._patient_of), 0.0, sys.float_info.max)
+        if not all(0 < math.fsum(found[group.members]) < math.inf for group in self._groups):
+            raise damaged("weights", "above 0 for some of each label", value)
+        return found
 
     def _quotas_from(self, account: Account) -> Quotas:
         return Quotas(account, self._groups, self._strata, self._seed, self._world_size)

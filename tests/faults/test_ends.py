@@ -139,3 +139,56 @@ with make() as source:
 """
     code, out, errors = run(tmp_path / "train.py", body, coordinate_folder)
     assert (code, out.split("\n")[:2], errors) == (0, ["batches 10", "deaths 0"], "")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_forked_child_that_uses_the_source_is_refused_and_its_parent_goes_on(
+    tmp_path: Path, coordinate_folder: Path, workers: int
+) -> None:
+    body = f"""
+import hashlib, warnings
+from nvidia.dali.plugin.pytorch import DALIGenericIterator
+from pydmed_dali.errors import SourceError
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12's, of threads and fork
+
+def digests(loader):
+    return [hashlib.sha256(batch["image"].numpy().tobytes()).hexdigest() for batch in loader]
+
+with make(num_workers={workers}) as source:
+    expected = digests(loader_of(source))
+with make(num_workers={workers}) as source, make(num_workers={workers}) as unused:
+    loader = loader_of(source)
+    batches = iter(loader)
+    got = [next(batches)]
+    info = got[0]["info"]
+    waiting = loader_of(unused)
+    child = os.fork()
+    if child == 0:
+        uses = dict(
+            batch=lambda: next(batches), loop=lambda: next(iter(loader)),
+            fresh=lambda: next(iter(waiting)), state=loader.state_dict,
+            load=lambda: waiting.load_state_dict(waiting.state_dict()),
+            source_state=lambda: source.state_dict(after=info), stats=source.stats,
+            report=source.report, nodes=lambda: basic(source),
+            weights=lambda: source.set_weights({{}}, after=info),
+            send=lambda: source.send("x", 1, after=info),
+            pool=lambda: source._next_pool(0), callback=lambda: source._next_batch(0),
+            run=lambda: unused.end_run(), load_source=lambda: unused.load_state_dict({{}}),
+        )
+        refused = 0
+        for name, use in uses.items():
+            try:
+                use()
+            except SourceError as error:
+                refused += "forked child" in str(error)
+            else:
+                print("not refused:", name)
+        print("refused", refused, "of", len(uses), len(source.describe(info)), flush=True)
+        source.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    print("equal", digests([*got, *batches]) == expected, len(digests(waiting)))
+"""
+    code, out, errors = run(tmp_path / "train.py", body, coordinate_folder)
+    assert (code, errors) == (0, "")
+    assert out.splitlines() == ["refused 15 of 15 8", "equal True 10"]

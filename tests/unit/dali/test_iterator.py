@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator, pipeline_def
-from pydmed_dali.errors import OptionError, StateError
+from pydmed_dali.errors import OptionError, SourceError, StateError
 from pydmed_dali.pipelines.basic import basic
 from tests.support import NAMES, first, sum_up, take
 
@@ -309,3 +310,37 @@ def test_some_columns_of_info_may_be_all_that_is_given_out(coordinates: Dataset)
     with BigChunkSource(coordinates, **OPTIONS) as source:
         batch = next(iter(SmallChunkIterator(placed(source), NAMES)))
     assert batch["info"].shape == (24, 2)
+
+
+def test_a_second_thread_is_refused_and_the_first_goes_on(coordinates: Dataset) -> None:
+    with BigChunkSource(coordinates, **OPTIONS) as source:
+        loader = iterate(source)
+        batches = iter(loader)
+        got = [next(batches)]
+        with (
+            ThreadPoolExecutor(1, "other") as other,
+            pytest.raises(SourceError, match=r"thread 'MainThread' iterates .* 'other_0' began to"),
+        ):
+            other.submit(lambda: next(iter(loader))).result()
+        got += list(batches)
+        assert len(got) == len(loader)
+    with BigChunkSource(coordinates, **OPTIONS) as source:
+        np.testing.assert_array_equal(
+            sum_up(got)["image"], sum_up(take(source, len(loader)))["image"]
+        )
+
+
+def test_threads_may_take_turns(coordinates: Dataset) -> None:
+    """A loop that ended, was left by `break` or was made elsewhere bars no other thread."""
+    with (
+        BigChunkSource(coordinates, **OPTIONS) as source,
+        ThreadPoolExecutor(1) as one,
+        ThreadPoolExecutor(1) as other,
+    ):
+        loader = iterate(source)
+        assert len(one.submit(list, loader).result()) == len(loader)
+        for _ in loader:
+            break
+        assert len(other.submit(list, loader).result()) == len(loader)
+        made_here = iter(loader)
+        assert len(one.submit(list, made_here).result()) == len(loader)
