@@ -50,7 +50,8 @@ def write_scn(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tifffile.TiffWriter(path, bigtiff=True) as file:
-        for image in (np.full((_MACRO, _MACRO, 3), 220, np.uint8), *pyramid):
+        for number, image in enumerate((np.full((_MACRO, _MACRO, 3), 220, np.uint8), *pyramid)):
+            per_cm = 1e4 / (um * 4 ** max(number - 1, 0))
             file.write(
                 image,
                 tile=(128, 128),
@@ -58,6 +59,8 @@ def write_scn(
                 photometric="rgb",
                 description=text,
                 metadata=None,
+                resolution=(per_cm, per_cm),
+                resolutionunit="CENTIMETER",
             )
     return path
 

@@ -148,6 +148,10 @@ class AnnotatedView:
         return SlideMaskError(
             f"{self._path}: no crop of {self._crop} has its centre in the class "
             f"{self._plan.name_of(number)!r}"
-            + ("" if eligible is None else " and enough tissue for min_tissue")
+            + (
+                ""
+                if eligible is None
+                else " and lies where crops may (tissue for min_tissue, scan)"
+            )
             + (f", by {file.path}" if file else "")
         )

@@ -36,7 +36,7 @@ from pydmed_dali.loader.surveyor import Surveyor
 from pydmed_dali.loader.tissue import Tissue, TissueFinder
 from pydmed_dali.loader.visit import Visit
 from pydmed_dali.plan.depth import Slab
-from pydmed_dali.plan.eligible import Eligible
+from pydmed_dali.plan.eligible import Eligible, scanned_places
 from pydmed_dali.plan.grid import GridPlacer
 from pydmed_dali.plan.placement import Placement
 from pydmed_dali.plan.runs import Runs
@@ -140,11 +140,14 @@ class Filler:
     ) -> tuple[Placement, Slab, int, str | None]:
         """Write the chunk's crops and pixels; where it lies, pixels decoded, a policy's state."""
         placer = self._plan.placer
-        eligible: Eligible | Runs | None = tissue.eligible if tissue else None
+        allowed = (
+            tissue.eligible
+            if tissue
+            else scanned_places(view.scanned, view.dimensions, placer.crop)
+        )
+        eligible: Eligible | Runs | None = allowed
         if annotated:
-            eligible = annotated.places(
-                job.candidate.class_number, tissue.eligible if tissue else None
-            )
+            eligible = annotated.places(job.candidate.class_number, allowed)
         visit = Visit.of(job, placer, slide, view, eligible)
         placement, state = place_chunk(self._places, visit, job)
         table = self._arena.table(job.slot)

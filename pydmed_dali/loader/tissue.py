@@ -90,12 +90,20 @@ class TissueFinder:
         """
         own = self._plan.masks.get(path)
         source = reader_of(slide) if own is None else mask_key(own)
-        parts = (source, view.dimensions, self._crop, self._plan.min_tissue, METHOD, VERSION)
+        parts = (
+            source,
+            slide.facts.bounds,
+            view.dimensions,
+            self._crop,
+            self._plan.min_tissue,
+            METHOD,
+            VERSION,
+        )
         key = None if source is None else file_key(path, "eligible", *parts)
         if (data := self._cache.get(key)) is not None:
             return Tissue.from_bytes(data)
         mask = find_mask(path, slide, own, self._cache)
-        places = eligible_places(mask.pixels, view.dimensions, self._crop, self._plan.min_tissue)
+        places = tissue_places(mask, view, self._crop, self._plan.min_tissue)
         tissue = Tissue(mask.share, places)
         self._cache.put(key, tissue.to_bytes())
         return tissue
@@ -108,6 +116,12 @@ class TissueFinder:
             f"covers {share:.1%} of the slide{by}; lower min_tissue, give a mask of your own, or "
             "look at it by `pydmed-dali preview`"
         )
+
+
+def tissue_places(mask: TissueMask, view: View, crop: Size, min_tissue: float) -> Eligible:
+    """Where a crop of a view has at least `min_tissue`, and lies on what was scanned."""
+    places = eligible_places(mask.pixels, view.dimensions, crop, min_tissue)
+    return places if view.scanned is None else places.inside(view.scanned, view.dimensions, crop)
 
 
 def mask_key(mask: MaskFile) -> str | None:
@@ -130,6 +144,7 @@ def find_mask(path: Path, slide: Slide, own: MaskFile | None, cache: Cache) -> T
 
 
 def reader_of(slide: Slide) -> str:
-    """What the pixels come from: two readers may differ."""
-    kind = type(slide)
-    return f"{kind.__module__}.{kind.__qualname__}, {slide.facts.reader}"
+    """What the pixels come from: two readers may differ, and so does what they fill in."""
+    kind, facts = type(slide), slide.facts
+    name = f"{kind.__module__}.{kind.__qualname__}, {facts.reader}"
+    return f"{name}, {facts.bounds}, {facts.background}"

@@ -13,7 +13,7 @@ from pydmed_dali.errors import SlideMaskError
 from pydmed_dali.geometry import Size
 from pydmed_dali.loader.annotation_plan import AnnotationPlan
 from pydmed_dali.loader.tissue import TissuePlan, find_mask
-from pydmed_dali.plan.grid import tile_count, tissue_shares
+from pydmed_dali.plan.grid import scanned_tiles, tile_count, tissue_shares
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.view import View
@@ -34,10 +34,9 @@ class TilesPlan:
     annotated: AnnotationPlan | None
     """In one of its classes a tile must have its centre; None for anywhere."""
 
-    @property
-    def wants_all(self) -> bool:
-        """Whether no tile is left out."""
-        return self.tissue is None and self.annotated is None
+    def wants_all(self, view: View) -> bool:
+        """Whether no tile of a slide is left out."""
+        return self.tissue is None and self.annotated is None and view.scanned is None
 
     def shape(self, extent: Size) -> tuple[int, int]:
         """Rows and columns of the tiles of a slide."""
@@ -68,6 +67,9 @@ class WantedFinder:
         plan = self._plan
         wanted = np.ones(plan.shape(view.dimensions), np.bool_)
         reasons = []
+        if view.scanned is not None:
+            wanted = scanned_tiles(view.scanned, plan.tile, plan.stride, wanted.shape)
+            reasons.append("something of what was scanned")
         if plan.tissue is not None:
             own = plan.tissue.masks.get(path)
             mask = find_mask(path, slide, own, self._cache)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pydmed_dali.geometry import Point, Size
+from pydmed_dali.geometry import Point, Region, Size
 
-VERSION = 1
+VERSION = 2
 """Of the rule by which places are eligible: kept ones were computed by the same."""
 
 Integers = NDArray[np.int64]
@@ -51,6 +51,26 @@ class Eligible:
     def count(self) -> int:
         """Eligible places of the slide."""
         return int(self.above[-1])
+
+    def inside(self, region: Region, extent: Size, crop: Size) -> Eligible:
+        """Those of the places from which a crop lies wholly in a region of the slide.
+
+        Args:
+            region: in view pixels; along an axis on which it is shorter than a crop, the one place
+                nearest to its beginning counts.
+            extent: of the whole slide, in view pixels.
+            crop: a crop's extent.
+        """
+        first_x, last_x = _starts(region.location.x, region.size.width, extent.width, crop.width)
+        first_y, last_y = _starts(region.location.y, region.size.height, extent.height, crop.height)
+        rows = np.union1d(self.rows, (first_y, last_y + 1))
+        columns = np.union1d(self.columns, (first_x, last_x + 1))
+        down = np.searchsorted(self.rows, rows[:-1], "right") - 1
+        right = np.searchsorted(self.columns, columns[:-1], "right") - 1
+        blocks = self.blocks[np.ix_(down, right)]
+        blocks[(rows[:-1] < first_y) | (rows[:-1] > last_y)] = False
+        blocks[:, (columns[:-1] < first_x) | (columns[:-1] > last_x)] = False
+        return Eligible.of(rows, columns, blocks)
 
     def cell_of(self, number: int, rows: Integers, columns: Integers) -> tuple[int, int]:
         """(row, column) of the cell that holds an eligible place, 0 <= number < count.
@@ -107,6 +127,21 @@ class Places:
         row, column = np.divmod(block, len(wide))
         down, right = np.divmod(numbers - first[block], wide[column])
         return np.stack([self.rows[row] + down, self.columns[column] + right], axis=-1)
+
+
+def scanned_places(scanned: Region | None, extent: Size, crop: Size) -> Eligible | None:
+    """Where a crop of a view of `extent` lies wholly on what was scanned; None for everywhere.
+
+    All in view pixels; see `Eligible.inside`.
+    """
+    if scanned is None:
+        return None
+    high, wide = (
+        np.array((0, max(whole - part + 1, 1)), np.int64)
+        for whole, part in ((extent.height, crop.height), (extent.width, crop.width))
+    )
+    everywhere = Eligible.of(high, wide, np.ones((1, 1), np.bool_))
+    return everywhere.inside(scanned, extent, crop)
 
 
 def eligible_places(mask: Mask, extent: Size, crop: Size, min_tissue: float) -> Eligible:
@@ -198,6 +233,12 @@ def _running_down(values: Sums, widths: Integers) -> Sums:
     above = np.zeros((len(values) + 1, values.shape[1]), np.int32)
     np.cumsum(values * widths.astype(np.int32)[:, None], axis=0, out=above[1:])
     return above
+
+
+def _starts(start: int, length: int, extent: int, crop: int) -> tuple[int, int]:
+    """First and last place, along an axis, of crops in start..start + length."""
+    last = max(extent - crop, 0)
+    return min(start, last), min(max(start + length - crop, start), last)
 
 
 def _divided(mask: Mask, extent: Size, crop: Size) -> Mask:

@@ -187,6 +187,27 @@ def chunk_borders(extent: int, tile: int, stride: int, chunk: int, cell: int) ->
     return found
 
 
+def scanned_tiles(scanned: Region, tile: Size, stride: Size, shape: tuple[int, int]) -> Mask:
+    """(rows, columns), of `shape`: the tiles of a grid that show some of what was scanned.
+
+    All in view pixels.
+    """
+    down, right = (
+        _touching(start, length, size, step, count)
+        for start, length, size, step, count in (
+            (scanned.location.y, scanned.size.height, tile.height, stride.height, shape[0]),
+            (scanned.location.x, scanned.size.width, tile.width, stride.width, shape[1]),
+        )
+    )
+    return down[:, None] & right
+
+
+def _touching(start: int, length: int, tile: int, stride: int, count: int) -> Mask:
+    begins = np.arange(count, dtype=np.int64) * stride
+    touching: Mask = (begins < start + length) & (begins + tile > start)
+    return touching
+
+
 def tissue_shares(mask: Mask, extent: Size, tile: Size, stride: Size) -> Reals:
     """(rows, columns): the part of each tile that is tissue, 0 to 1, of what lies on the slide.
 

@@ -18,9 +18,9 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.loader.annotation_plan import ReadingRules
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
-from pydmed_dali.loader.tissue import TissuePlan, find_mask
+from pydmed_dali.loader.tissue import TissuePlan, find_mask, tissue_places
 from pydmed_dali.plan.candidate import Candidate
-from pydmed_dali.plan.eligible import Eligible, eligible_places
+from pydmed_dali.plan.eligible import Eligible, scanned_places
 from pydmed_dali.plan.placement import Placement, Placer, Positions
 from pydmed_dali.plan.sampler import Sampler
 from pydmed_dali.slide.cache import Cache
@@ -183,11 +183,13 @@ def _eligible(
     path: Path, slide: Slide, view: View, wishes: Wishes
 ) -> tuple[TissueMask | None, Eligible | None, float]:
     """(mask, eligible places, their part of all places)."""
-    if wishes.tissue is None:
-        return None, None, 1.0
-    mask = find_mask(path, slide, wishes.tissue.masks.get(path), Cache(wishes.cache))
     extent, crop = view.dimensions, wishes.crop
-    eligible = eligible_places(mask.pixels, extent, crop, wishes.tissue.min_tissue)
+    mask, eligible = None, scanned_places(view.scanned, extent, crop)
+    if wishes.tissue is not None:
+        mask = find_mask(path, slide, wishes.tissue.masks.get(path), Cache(wishes.cache))
+        eligible = tissue_places(mask, view, crop, wishes.tissue.min_tissue)
+    if eligible is None:
+        return None, None, 1.0
     places = max(extent.width - crop.width + 1, 1) * max(extent.height - crop.height + 1, 1)
     return mask, eligible, eligible.count / places
 

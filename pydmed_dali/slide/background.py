@@ -19,8 +19,12 @@ from pydmed_dali.slide.tissue_threshold import has_dark_ground, is_black
 
 BLACK = (0, 0, 0)
 
+_FEWEST = 1 << 14
+"""Pixels that tell a slide's kind: the coarsest level with so many is looked at."""
+_FEWEST_SCANNED = 1 << 12
+"""Of these, pixels that must have been scanned for a slide to count as dark."""
 _MOST_READ = 1 << 20
-"""Pixels of the coarsest level, up to which all of it is looked at; else some blocks are."""
+"""Pixels of that level, up to which all of it is looked at; else some blocks are."""
 _BLOCKS, _SIDE = 4, 64
 """Blocks along each axis, and how many pixels wide and high each is."""
 
@@ -47,13 +51,14 @@ def told_background(slide: openslide.OpenSlide, path: Path) -> Background | None
 
 
 def seen_background(slide: openslide.OpenSlide) -> Background:
-    """What the pixels of the coarsest level show: dark ground, or white for any other.
+    """What the pixels of a coarse level show: dark ground, or white for any other.
 
-    Up to 1024x1024 pixels all are looked at, else 16 blocks of 64x64 spread evenly; of these, the
-    ones that were scanned. Raises what reading raises.
+    The coarsest level of at least 16,384 pixels is looked at: all of it up to 1024x1024 pixels,
+    else 16 blocks of 64x64 spread evenly; of these, the pixels that were scanned. With fewer than
+    4,096 of them, a slide counts as light. Raises what reading raises.
     """
     scanned = np.concatenate([block[block[..., 3] == 255][:, :3] for block in _blocks(slide)])
-    if not len(scanned) or not has_dark_ground(scanned[None]):
+    if len(scanned) < _FEWEST_SCANNED or not has_dark_ground(scanned[None]):
         return Background(WHITE, "white, as the file tells none and its ground is not dark")
     ground = np.median(scanned[is_black(scanned)], axis=0)
     red, green, blue = np.rint(ground).astype(int).tolist()
@@ -73,8 +78,9 @@ def _is_single(path: Path) -> bool:
 
 
 def _blocks(slide: openslide.OpenSlide) -> Iterator[Pixels]:
-    """(height, width, 4) uint8 RGBA: all of the coarsest level, or some of it."""
-    level = slide.level_count - 1
+    """(height, width, 4) uint8 RGBA: all of the level, or some of it."""
+    areas = [width * height for width, height in slide.level_dimensions]
+    level = max((n for n, area in enumerate(areas) if area >= _FEWEST), default=0)
     width, height = slide.level_dimensions[level]
     if width * height <= _MOST_READ:
         yield np.asarray(slide.read_region((0, 0), level, (width, height)))

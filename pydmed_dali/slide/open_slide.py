@@ -60,6 +60,7 @@ def open_slide(path: Path, cache: Cache) -> Slide:
             reference.close()
             reference = _reference(path, cache)
         reference.explain(str(reason))
+        _keep_background(reference, cache)
         return reference
     except BaseException:
         reference.close()
@@ -70,16 +71,23 @@ def open_slide(path: Path, cache: Cache) -> Slide:
 
 
 def _opened(path: Path, cache: Cache) -> OpenSlideSlide:
-    """The slide as OpenSlide opens it; what its pixels say of its background is looked for once."""
-    key = file_key(path, "background", openslide_slide.READER, VERSION)
-    known = cache.get(key)
-    if known is not None:
-        colour, reason = json.loads(known)
-        return OpenSlideSlide(path, Background(tuple(colour), reason))
-    slide = OpenSlideSlide(path)
-    if slide.background is not None:
-        cache.put(key, json.dumps([slide.background.colour, slide.background.reason]).encode())
-    return slide
+    """The slide as OpenSlide opens it, with the background that was found when it was last."""
+    known = cache.get(_background_key(path))
+    if known is None:
+        return OpenSlideSlide(path)
+    colour, reason = json.loads(known)
+    return OpenSlideSlide(path, Background(tuple(colour), reason))
+
+
+def _keep_background(slide: OpenSlideSlide, cache: Cache) -> None:
+    found = slide.background
+    if found is not None:
+        told = json.dumps([found.colour, found.reason])
+        cache.put(_background_key(slide.path), told.encode())
+
+
+def _background_key(path: Path) -> str | None:
+    return file_key(path, "background", openslide_slide.READER, VERSION)
 
 
 def _reference(path: Path, cache: Cache) -> OpenSlideSlide:

@@ -14,6 +14,7 @@ from pydmed_dali.errors import SlideMaskError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.slide.mask_image import MaskFile, UnfitImageError, open_mask_image
 from pydmed_dali.slide.protocol import Pixels, Slide, SlideFacts
+from pydmed_dali.slide.scanned import in_view
 from pydmed_dali.slide.tissue_threshold import Mask, tissue_pixels
 
 _PIXEL_UM = 8.0
@@ -73,10 +74,23 @@ def compute_mask(slide: Slide) -> TissueMask:
 
     The mask's pixels are 8 micrometres wide, on slides larger than 16 millimetres so wide that the
     longer side has 2048; where the file does not tell its scale, 0.5 micrometres per level-0 pixel
-    are taken. Raises `SlideReadError` where the overview cannot be read.
+    are taken. Of a slide that tells what was scanned, only that is looked at: the fill around it
+    decides nothing. Raises `SlideReadError` where the overview cannot be read.
     """
     facts = slide.facts
-    return TissueMask.over(tissue_pixels(overview(slide, mask_size(facts))), facts.dimensions)
+    picture = overview(slide, mask_size(facts))
+    found = np.zeros(picture.shape[:2], np.bool_)
+    inner = _scanned_pixels(facts, Size(picture.shape[1], picture.shape[0]))
+    found[inner] = tissue_pixels(picture[inner])
+    return TissueMask.over(found, facts.dimensions)
+
+
+def _scanned_pixels(facts: SlideFacts, size: Size) -> tuple[slice, slice]:
+    """Rows and columns of a mask of `size` that lie wholly on what was scanned, one at least."""
+    whole = facts.dimensions
+    step = (whole.width / size.width, whole.height / size.height)
+    scanned = in_view(facts.bounds, step, size)
+    return (slice(None), slice(None)) if scanned is None else scanned.slices
 
 
 def mask_size(facts: SlideFacts) -> Size:

@@ -15,6 +15,7 @@ from PIL import Image
 from pydmed_dali.errors import SlideScaleError
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.slide.protocol import Slide, SlideFacts
+from pydmed_dali.slide.scanned import in_view
 from pydmed_dali.slide.tiled_slide import TiledSlide
 
 MPP_TOLERANCE = 0.05
@@ -43,6 +44,9 @@ class View:
     """The file's storage cell in view pixels; 1x1 where it is unknown or the level is resampled."""
     mpp: tuple[float, float] | None
     """Micrometres per view pixel (x, y): the effective one. None where it is not known."""
+    scanned: Region | None = None
+    """What was scanned, in view pixels: those that lie wholly inside `SlideFacts.bounds`. None for
+    the whole slide, as far as the file tells."""
 
     @property
     def is_level(self) -> bool:
@@ -160,13 +164,15 @@ def _level_view(facts: SlideFacts, path: Path, level: int) -> View:
         )
     downsample = facts.level_downsamples[level]
     mpp = None if facts.mpp is None else (facts.mpp[0] * downsample, facts.mpp[1] * downsample)
+    steps, extent = (downsample, downsample), facts.level_dimensions[level]
     return View(
         level=level,
         scale=(1.0, 1.0),
-        dimensions=facts.level_dimensions[level],
-        downsample=(downsample, downsample),
+        dimensions=extent,
+        downsample=steps,
         tile=facts.tile_sizes[level] or Size(1, 1),
         mpp=mpp,
+        scanned=in_view(facts.bounds, steps, extent),
     )
 
 
@@ -182,13 +188,15 @@ def _resampled_view(
         )
     size = facts.level_dimensions[level]
     mpp = None if facts.mpp is None else (facts.mpp[0] * target[0], facts.mpp[1] * target[1])
+    extent = Size(max(int(size.width / scale[0]), 1), max(int(size.height / scale[1]), 1))
     return View(
         level=level,
         scale=scale,
-        dimensions=Size(max(int(size.width / scale[0]), 1), max(int(size.height / scale[1]), 1)),
+        dimensions=extent,
         downsample=target,
         tile=Size(1, 1),
         mpp=mpp,
+        scanned=in_view(facts.bounds, target, extent),
     )
 
 

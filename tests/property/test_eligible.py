@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pydmed_dali.geometry import Point, Size
+from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.eligible import Eligible, eligible_places
 from pydmed_dali.plan.placement import Placer, cell_borders
@@ -207,3 +207,44 @@ def test_a_coarse_mask_of_the_user_s_leaves_its_tissue_eligible(share: float) ->
     mask = np.array([[True, False], [False, False]])
     eligible = eligible_places(mask, Size(4000, 3000), Size(100, 100), share)
     assert 0.85 < eligible.count / (2000 * 1500) < 1.1
+
+
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    st.tuples(st.integers(0, 39), st.integers(0, 39)),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.integers(0, 2**32 - 1),
+)
+def test_places_inside_a_region_are_those_of_crops_that_lie_in_it(
+    extent: tuple[int, int],
+    crop: tuple[int, int],
+    corner: tuple[int, int],
+    size: tuple[int, int],
+    seed: int,
+) -> None:
+    corner = (min(corner[0], extent[0] - 1), min(corner[1], extent[1] - 1))
+    size = (min(size[0], extent[0] - corner[0]), min(size[1], extent[1] - corner[1]))
+    places = [max(whole - part + 1, 1) for whole, part in zip(extent, crop, strict=True)]
+    drawn = np.random.default_rng(seed).random((places[1], places[0])) < 0.7
+    rows, columns = np.arange(places[1] + 1), np.arange(places[0] + 1)
+    found = Eligible.of(rows, columns, drawn).inside(
+        Region(Point(*corner), Size(*size)), Size(*extent), Size(*crop)
+    )
+    expected = np.zeros_like(drawn)
+    allowed = []
+    for axis in (0, 1):
+        start, behind = corner[axis], corner[axis] + size[axis] - crop[axis]
+        last = places[axis] - 1
+        allowed.append(range(min(start, last), min(max(behind, start), last) + 1))
+    expected[allowed[1][0] : allowed[1][-1] + 1, allowed[0][0] : allowed[0][-1] + 1] = True
+    expected &= drawn
+    assert found.count == expected.sum()
+    assert sorted(_all_places(found)) == sorted(map(tuple, np.argwhere(expected).tolist()))
+
+
+def _all_places(found: Eligible) -> list[tuple[int, int]]:
+    """(y, x) of every place."""
+    cell = Size(int(found.columns[-1]), int(found.rows[-1]))
+    places = found.places_in(Point(0, 0), cell)
+    return list(map(tuple, places.at(np.arange(places.count)).tolist()))
