@@ -32,6 +32,7 @@ from pydmed_dali.cli_options import (
     MinTissue,
     Model,
     Mpp,
+    MppOverride,
     PreviewTissue,
     RingMemory,
     ShownAnnotations,
@@ -172,6 +173,7 @@ def preview(
     mpp: Mpp = None,
     magnification: Magnification = None,
     default_mpp: DefaultMpp = None,
+    mpp_override: MppOverride = None,
     chunk_size: Annotated[int, typer.Option(min=1, help="Side of a BigChunk, in pixels.")] = 4096,
     crop_size: Annotated[int, typer.Option(min=1, help="Side of a SmallChunk, in pixels.")] = 224,
     chunks: ShownChunks = 8,
@@ -202,6 +204,7 @@ def preview(
         seed,
         magnification,
         default_mpp,
+        mpp_override,
         annotations,
         ReadingRules(tuple(exclusions or EXCLUSIONS), max_annotation_bytes),
     )
@@ -250,6 +253,7 @@ def plan(
     mpp: Mpp = None,
     magnification: Magnification = None,
     default_mpp: DefaultMpp = None,
+    mpp_override: MppOverride = None,
     min_tissue: MinTissue = None,
     masks: Masks = None,
     tissue_values: TissueValues = None,
@@ -269,7 +273,7 @@ def plan(
 
     wishes = cli_plan.usual_wishes(Size(crop_size, crop_size), batch_size, memory, crops_per_second)
     own = (None if masks is None else str(masks), tissue_values)
-    scale = cli_plan.Scale(level, mpp, min_tissue, magnification, default_mpp, *own)
+    scale = cli_plan.Scale(level, mpp, min_tissue, magnification, default_mpp, mpp_override, *own)
     if slides is None:
         study = cli_plan.typical_study()
     else:
@@ -292,6 +296,7 @@ def infer(
     mpp: Mpp = None,
     magnification: Magnification = None,
     default_mpp: DefaultMpp = None,
+    mpp_override: MppOverride = None,
     min_tissue: MinTissue = None,
     masks: Masks = None,
     tissue_values: TissueValues = None,
@@ -334,6 +339,7 @@ def infer(
         mpp=mpp,
         magnification=magnification,
         default_mpp=default_mpp,
+        mpp_override=mpp_override,
         min_tissue=min_tissue,
         masks=masks,
         tissue_values=tissue_values,

@@ -17,6 +17,10 @@ Magnification = Annotated[
 DefaultMpp = Annotated[
     float | None, typer.Option(help="Micrometres per pixel of slides that do not tell theirs.")
 ]
+MppOverride = Annotated[
+    float | None,
+    typer.Option(help="Micrometres per pixel of level 0 of every slide, whatever its file tells."),
+]
 MinTissue = Annotated[
     float | None, typer.Option(help="Part of each crop, or tile, that must be tissue.")
 ]

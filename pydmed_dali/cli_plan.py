@@ -50,6 +50,7 @@ class Scale:
     min_tissue: float | None
     magnification: float | None = None
     default_mpp: float | None = None
+    mpp_override: float | None = None
     masks: str | None = None
     tissue_values: str | None = None
 
@@ -61,7 +62,9 @@ class Scale:
     @property
     def views(self) -> ViewScale:
         """What was asked for, without the tissue."""
-        return ViewScale(self.level, self.mpp, self.magnification, self.default_mpp)
+        return ViewScale(
+            self.level, self.mpp, self.magnification, self.default_mpp, self.mpp_override
+        )
 
 
 def usual_wishes(

@@ -64,6 +64,7 @@ def make_wishes(
     seed: int,
     magnification: float | None = None,
     default_mpp: float | None = None,
+    mpp_override: float | None = None,
     annotations: Path | None = None,
     rules: ReadingRules | None = None,
 ) -> Wishes:
@@ -89,6 +90,7 @@ def make_wishes(
         shown=_SHOWN,
         magnification=magnification,
         default_mpp=default_mpp,
+        mpp_override=mpp_override,
         annotations={} if annotations is None else find_annotations(dataset, annotations),
         rules=rules or ReadingRules(),
     )

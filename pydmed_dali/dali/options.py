@@ -54,6 +54,7 @@ class Options:
     depth: Depth | None = None
     whole_chunks: bool = False
     """Whether slots hold chunks also where crops are few."""
+    mpp_override: float | None = None
     annotated: str | None = None
     """What identifies annotations and classes in a saved state; None without annotations."""
 
@@ -111,7 +112,7 @@ class Options:
     @property
     def scale(self) -> Scale:
         """At which resolution slides are read."""
-        return Scale(self.level, self.mpp, self.magnification, self.default_mpp)
+        return Scale(self.level, self.mpp, self.magnification, self.default_mpp, self.mpp_override)
 
     @property
     def chunk_image(self) -> Size:
@@ -192,7 +193,7 @@ class Options:
             raise OptionError(f"{' and '.join(given[:2])} were both given; choose one of them")
         if self.level is not None and (not isinstance(self.level, int) or self.level < 0):
             raise OptionError(f"level must be an int of at least 0, not {self.level!r}")
-        for name in ("mpp", "default_mpp"):
+        for name in ("mpp", "default_mpp", "mpp_override"):
             value = getattr(self, name)
             if value is not None and not _is_positive(value):
                 raise OptionError(f"{name} must be positive micrometres per pixel, not {value!r}")

@@ -46,6 +46,8 @@ class BigChunkSource(RunningSource):
             objective power that a slide's file tells, else by 10 / mpp. See docs/sampling.md.
         default_mpp: micrometres per level-0 pixel of slides that do not tell theirs, and only of
             those: each is named in the log once.
+        mpp_override: micrometres per level-0 pixel of every slide, whatever its file tells: for
+            files that tell a wrong one.
         min_tissue: part of every crop that must be tissue, above 0 and at most 1 (0.5 is usual), by
             a mask of the slide; None draws from the whole slide, glass included. Slides with no
             such crop are skipped and reported. See docs/sampling.md.
@@ -123,6 +125,7 @@ class BigChunkSource(RunningSource):
         mpp: float | None = None,
         magnification: float | None = None,
         default_mpp: float | None = None,
+        mpp_override: float | None = None,
         min_tissue: float | None = None,
         masks: Masks | None = None,
         tissue_values: GivenValues | None = None,
@@ -177,6 +180,7 @@ class BigChunkSource(RunningSource):
             mpp=mpp,
             magnification=magnification,
             default_mpp=default_mpp,
+            mpp_override=mpp_override,
             min_tissue=min_tissue,
             tissue_rules=mask_rules(min_tissue, masks, tissue_values),
             computes_masks=min_tissue is not None and masks is None,

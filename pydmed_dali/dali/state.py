@@ -26,6 +26,7 @@ _DECISIVE = (
     "mpp",
     "magnification",
     "default_mpp",
+    "mpp_override",
     "min_tissue",
     "resident",
     "crops_per_chunk",

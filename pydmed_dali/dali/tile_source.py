@@ -62,6 +62,7 @@ class TileSource(BoundSource):
         level: the level of the slides to read, 0 unless `mpp` or `magnification` is given.
         mpp, magnification: what to read at instead of `level`; as for `BigChunkSource`.
         default_mpp: micrometres per level-0 pixel of slides that do not tell theirs.
+        mpp_override: micrometres per level-0 pixel of every slide, whatever its file tells.
         min_tissue: part of a tile that must be tissue, above 0 and at most 1; None for all tiles.
         masks, tissue_values: masks of your own, for `min_tissue`; as for `BigChunkSource`.
         annotations, classes: only tiles whose centre lies in one of these classes, by default any
@@ -97,6 +98,7 @@ class TileSource(BoundSource):
         mpp: float | None = None,
         magnification: float | None = None,
         default_mpp: float | None = None,
+        mpp_override: float | None = None,
         min_tissue: float | None = None,
         masks: Masks | None = None,
         tissue_values: GivenValues | None = None,
@@ -134,6 +136,7 @@ class TileSource(BoundSource):
                 chunk, self.tile, batch_size, level, mpp, magnification, workers, read_timeout
             ),
             default_mpp=default_mpp,
+            mpp_override=mpp_override,
             min_tissue=min_tissue,
             tissue_rules=mask_rules(min_tissue, masks, tissue_values),
             computes_masks=min_tissue is not None and masks is None,

@@ -300,7 +300,7 @@ def _identity(tile: Size, stride: Size, options: Mapping[str, Any]) -> dict[str,
     annotated = options.get("annotations") is not None
     rules = ReadingRules(tuple(options.get("exclusions", EXCLUSIONS)))
     # Only where they are given, so that what was begun before there were any can be gone on with.
-    more = {name: options.get(name) for name in ("magnification", "default_mpp")}
+    more = {name: options.get(name) for name in ("magnification", "default_mpp", "mpp_override")}
     return {
         **{name: value for name, value in more.items() if value is not None},
         "tile_size": str(tile),

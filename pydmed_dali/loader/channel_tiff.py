@@ -17,7 +17,7 @@ from pydmed_dali.ring.pixel_format import PixelFormat
 from pydmed_dali.slide.background import BLACK
 from pydmed_dali.slide.coded_size import claimed_size
 from pydmed_dali.slide.file_identity import check_regular_file
-from pydmed_dali.slide.limits import believable_mpp
+from pydmed_dali.slide.limits import believable_mpp, scanned_mpp
 from pydmed_dali.slide.protocol import SlideFacts
 
 _CHANNEL_AXES = frozenset("CSYX")
@@ -46,16 +46,20 @@ class ChannelTiff:
             self.path = path
             self._levels = [_Level(list(level.pages)) for level in self._read_levels(pixel)]
             sizes = [level.size for level in self._levels]
+            mpp, doubt = _ome_mpp(self._file), None
+            if mpp is None:
+                mpp, doubt = _tag_mpp(self._levels[0].keyframe)
             self.facts = SlideFacts(
                 level_dimensions=tuple(sizes),
                 level_downsamples=tuple(sizes[0].width / size.width for size in sizes),
                 tile_sizes=tuple(level.cell for level in self._levels),
-                mpp=_ome_mpp(self._file) or _tag_mpp(self._levels[0].keyframe),
+                mpp=mpp,
                 objective_power=None,
                 background=BLACK,
                 background_reason="0 in every channel",
                 vendor="ome-tiff" if self._file.is_ome else "tiff",
                 reader=f"tifffile {tifffile.__version__}",
+                remarks=() if doubt is None else (doubt,),
             )
         except SlideFormatError:
             self.close()
@@ -172,11 +176,13 @@ def _ome_mpp(file: Any) -> tuple[float, float] | None:
     return None
 
 
-def _tag_mpp(page: Any) -> tuple[float, float] | None:
-    """(x, y) of the tags XResolution and YResolution, if their unit is a length."""
+def _tag_mpp(page: Any) -> tuple[tuple[float, float] | None, str | None]:
+    """(x, y) of the tags XResolution and YResolution, if their unit is a length and a scanner can
+    have them, and what is wrong with them.
+    """
     unit = _PER_UNIT.get(int(page.tags.valueof("ResolutionUnit", default=1)))
     sizes = []
     for name in ("XResolution", "YResolution"):
         above, below = page.tags.valueof(name, default=(0, 1))
-        sizes.append((unit or 0) * below / above if above else 0.0)
-    return believable_mpp(sizes[0], sizes[1])
+        sizes.append(unit * below / above if unit and above and below else None)
+    return scanned_mpp(sizes[0], sizes[1])

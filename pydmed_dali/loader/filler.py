@@ -70,14 +70,14 @@ class Filler:
         loader.cache = cache = Cache(plan.cache)
         self._reader = ChunkReader(loader, arena, plan.placer, plan.depth)
         crop = plan.placer.crop
-        self._finder = TissueFinder(plan.tissue, crop, cache) if plan.tissue else None
+        self._finder = TissueFinder(plan.tissue, crop, cache, plan.scale) if plan.tissue else None
         self._annotations: AnnotationFinder | None = None
         if plan.annotated:
             # Here, because it imports what most runs do not need, and workers are to start soon.
             from pydmed_dali.loader.annotated import AnnotationFinder
 
             self._annotations = AnnotationFinder(plan.annotated, crop, cache)
-        self._stains = StainFinder(plan.stain, cache) if plan.stain else None
+        self._stains = StainFinder(plan.stain, cache, plan.scale) if plan.stain else None
         self._surveyor = Surveyor(plan.survey, plan.scale, cache) if plan.survey else None
         # On a grid, tiles lie where the grid has them, whatever an own loader does in training.
         self._places = BigChunkLoader() if isinstance(plan.placer, GridPlacer) else loader
@@ -121,9 +121,12 @@ class Filler:
             tissue=tissue.share if tissue else None,
             stain=stain,
             state=state,
-            assumed_mpp=self._plan.scale.assumes_mpp(slide.facts),
-            remarks=slide.facts.remarks,
+            remarks=self._remarks(slide, view),
         )
+
+    def _remarks(self, slide: Slide, view: View) -> tuple[str, ...]:
+        assumed = self._plan.scale.remark(slide.facts, view)
+        return slide.facts.remarks if assumed is None else (*slide.facts.remarks, assumed)
 
     def close(self) -> None:
         """Close the slides that are still open."""

@@ -155,10 +155,8 @@ class Loaded:
     """Part of the slide that is tissue, 0 to 1; None where that was not asked for."""
     state: str | None = None
     """The patient's state, as JSON, where a chunk policy was asked."""
-    assumed_mpp: bool = False
-    """Whether `mpp` follows from the source's default, because the file does not tell one."""
     remarks: tuple[str, ...] = ()
-    """What a user should know of the slide's file: see `SlideFacts`."""
+    """What a user should know of the slide's file, see `SlideFacts`, and of its resolution."""
     stain: Stain | None = None
     """How the slide is stained; None where that was not asked for, or could not be found."""
 
@@ -172,7 +170,7 @@ class Surveyed:
     dimensions: Size
     """The slide, in level-0 pixels."""
     mpp: tuple[float, float] | None
-    """Micrometres per level-0 pixel (x, y), as the file tells them."""
+    """Micrometres per level-0 pixel (x, y), as the file tells them or the source's options do."""
     view: View
     """What chunks and tiles lie in."""
     tissue: float | None

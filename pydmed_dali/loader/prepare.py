@@ -27,6 +27,8 @@ def prepare(
     *,
     masks: Masks | None = None,
     tissue_values: GivenValues | None = None,
+    default_mpp: float | None = None,
+    mpp_override: float | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     num_workers: int | None = None,
     read_timeout: float = 300.0,
@@ -41,6 +43,7 @@ def prepare(
     Args:
         dataset: the patients and their slides.
         masks, tissue_values, cache_dir, read_timeout, loader: as for `BigChunkSource`.
+        default_mpp, mpp_override: as for `BigChunkSource`.
         num_workers: processes; by default as many as there are cores. 0 computes in this one.
         progress: called as `progress(done, total)` after each slide, in the calling process.
 
@@ -56,7 +59,7 @@ def prepare(
     survey = Survey(
         paths,
         SurveyPlan(masks=own),
-        Scale(level=0),
+        Scale(level=0, default_mpp=default_mpp, mpp_override=mpp_override),
         loader or BigChunkLoader(),
         cache_folder(cache_dir),
         workers,

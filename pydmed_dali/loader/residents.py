@@ -279,22 +279,12 @@ class Residents:
                 self._submit_next(following, self._slots.slot(following))
 
     def _say_remarks(self, slide: int, loaded: Loaded) -> None:
-        """Log what a user should know of a slide, once: also that its resolution is assumed."""
+        """Log what a user should know of a slide, once."""
         if slide in self._remarked:
             return
         self._remarked.add(slide)
         for remark in loaded.remarks:
             logger.warning("%s: %s", self._dataset.slides[slide].path, remark)
-        if not loaded.assumed_mpp:
-            return
-        assert loaded.mpp is not None
-        logger.warning(
-            "%s: the file does not tell its micrometres per pixel; by default_mpp=%g its crops are "
-            "taken to have %.4g",
-            self._dataset.slides[slide].path,
-            loaded.mpp[0] / loaded.downsample[0],
-            loaded.mpp[0],
-        )
 
     def _pass_over(self, failed: Failed) -> None:
         """A chunk could not be read: note it, say so once a slide, go to the next candidate."""

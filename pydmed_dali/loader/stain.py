@@ -10,10 +10,11 @@ from pathlib import Path
 
 from pydmed_dali.errors import OptionError
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
-from pydmed_dali.loader.tissue import find_mask, mask_key, reader_of
+from pydmed_dali.loader.tissue import find_mask, mask_source, reader_of
 from pydmed_dali.slide.cache import Cache, cache_folder, file_key
 from pydmed_dali.slide.mask_image import MaskFile
 from pydmed_dali.slide.protocol import Slide
+from pydmed_dali.slide.scale import Scale
 from pydmed_dali.slide.stain import METHOD, METHODS, Stain, find_stain, stain_from_dict
 from pydmed_dali.slide.stain_sample import sample_tissue
 from pydmed_dali.slide.tissue_threshold import METHOD as MASK_METHOD
@@ -33,8 +34,8 @@ class StainPlan:
 class StainFinder:
     """Finds the stain of slides; it is a handful of numbers, so it keeps all of them."""
 
-    def __init__(self, plan: StainPlan, cache: Cache) -> None:
-        self._plan, self._cache = plan, cache
+    def __init__(self, plan: StainPlan, cache: Cache, scale: Scale) -> None:
+        self._plan, self._cache, self._scale = plan, cache, scale
         self._known: dict[Path, Stain | None] = {}
 
     def find(self, path: Path, slide: Slide) -> Stain | None:
@@ -50,12 +51,12 @@ class StainFinder:
     def _kept(self, path: Path, slide: Slide) -> Stain | None:
         """From the cache, or found and put there."""
         own = self._plan.masks.get(path)
-        source = MASK_METHOD if own is None else mask_key(own)
-        parts = (self._plan.method, METHOD, reader_of(slide), source)
+        source = mask_source(slide, own, self._scale)
+        parts = (self._plan.method, METHOD, reader_of(slide), source, MASK_METHOD)
         key = None if source is None else file_key(path, "stain", *parts)
         if (data := self._cache.get(key)) is not None:
             return stain_from_dict(self._plan.method, json.loads(data))
-        mask = find_mask(path, slide, own, self._cache)
+        mask = find_mask(path, slide, own, self._cache, self._scale)
         stain = find_stain(self._plan.method, sample_tissue(slide, mask))
         self._cache.put(key, json.dumps(None if stain is None else asdict(stain)).encode())
         return stain
@@ -82,7 +83,7 @@ def measure_stain(
     slide = loader.open_slide(path)
     try:
         masks = {} if mask is None else {path: MaskFile.of(Path(mask), tissue_values)}
-        stain = StainFinder(StainPlan(method, masks), loader.cache).find(path, slide)
+        stain = StainFinder(StainPlan(method, masks), loader.cache, Scale()).find(path, slide)
     finally:
         slide.close()
     if stain is None:

@@ -20,7 +20,7 @@ class Surveyor:
     def __init__(self, plan: SurveyPlan, scale: Scale, cache: Cache) -> None:
         self._plan, self._scale, self._cache = plan, scale, cache
         tiles = plan.tiles
-        self._wanted = None if tiles is None else WantedFinder(tiles, cache)
+        self._wanted = None if tiles is None else WantedFinder(tiles, cache, scale)
 
     def look(self, job: Job, slide: Slide, file: FileIdentity | None) -> Surveyed:
         """Of the job's slide, which is this file; raises what is wrong with it."""
@@ -28,13 +28,13 @@ class Surveyor:
         tissue = None
         if self._plan.masks is not None:
             own = self._plan.masks.get(job.path)
-            tissue = find_mask(job.path, slide, own, self._cache).share
+            tissue = find_mask(job.path, slide, own, self._cache, self._scale).share
         wanted = None
         tiles = self._plan.tiles
         if self._wanted is not None and tiles is not None and not tiles.wants_all(view):
             wanted = np.packbits(self._wanted.find(job.path, slide, view)).tobytes()
-        facts = slide.facts
-        return Surveyed(job.chunk, facts.dimensions, facts.mpp, view, tissue, wanted, file)
+        facts, mpp = slide.facts, self._scale.facts(slide.facts).mpp
+        return Surveyed(job.chunk, facts.dimensions, mpp, view, tissue, wanted, file)
 
 
 def wanted_tiles(found: Surveyed, plan: TilesPlan) -> NDArray[np.bool_] | None:

@@ -17,7 +17,8 @@ from pydmed_dali.slide.cache import Cache, file_key
 from pydmed_dali.slide.mask_image import VERSION as MASK_VERSION
 from pydmed_dali.slide.mask_image import MaskFile
 from pydmed_dali.slide.protocol import Slide
-from pydmed_dali.slide.tissue_mask import TissueMask, compute_mask, read_mask
+from pydmed_dali.slide.scale import Scale
+from pydmed_dali.slide.tissue_mask import TissueMask, compute_mask, mask_size, read_mask
 from pydmed_dali.slide.tissue_threshold import METHOD
 from pydmed_dali.slide.view import View
 
@@ -66,8 +67,8 @@ class Tissue:
 class TissueFinder:
     """Finds the eligible places of slides, one after the other; of the last few it keeps them."""
 
-    def __init__(self, plan: TissuePlan, crop: Size, cache: Cache) -> None:
-        self._plan, self._crop, self._cache = plan, crop, cache
+    def __init__(self, plan: TissuePlan, crop: Size, cache: Cache, scale: Scale) -> None:
+        self._plan, self._crop, self._cache, self._scale = plan, crop, cache, scale
         self._known: OrderedDict[Path, Tissue] = OrderedDict()
 
     def find(self, path: Path, slide: Slide, view: View) -> Tissue:
@@ -89,7 +90,7 @@ class TissueFinder:
         of a mask of the user's, its file.
         """
         own = self._plan.masks.get(path)
-        source = reader_of(slide) if own is None else mask_key(own)
+        source = mask_source(slide, own, self._scale)
         parts = (
             source,
             slide.facts.bounds,
@@ -102,7 +103,7 @@ class TissueFinder:
         key = None if source is None else file_key(path, "eligible", *parts)
         if (data := self._cache.get(key)) is not None:
             return Tissue.from_bytes(data)
-        mask = find_mask(path, slide, own, self._cache)
+        mask = find_mask(path, slide, own, self._cache, self._scale)
         places = tissue_places(mask, view, self._crop, self._plan.min_tissue)
         tissue = Tissue(mask.share, places)
         self._cache.put(key, tissue.to_bytes())
@@ -129,16 +130,26 @@ def mask_key(mask: MaskFile) -> str | None:
     return file_key(mask.path, "mask", MASK_VERSION, str(mask.values))
 
 
-def find_mask(path: Path, slide: Slide, own: MaskFile | None, cache: Cache) -> TissueMask:
+def mask_source(slide: Slide, own: MaskFile | None, scale: Scale) -> str | None:
+    """What the mask of `find_mask` is made of; None where the user's has no file."""
+    if own is not None:
+        return mask_key(own)
+    return f"{reader_of(slide)}, {mask_size(scale.facts(slide.facts))}"
+
+
+def find_mask(
+    path: Path, slide: Slide, own: MaskFile | None, cache: Cache, scale: Scale | None = None
+) -> TissueMask:
     """The user's `own` mask of the slide at `path`, else the computed one, if it can be from the
-    cache.
+    cache. The size of its pixels goes by the resolution that counts with `scale`.
     """
     if own is not None:
         return read_mask(own, path, slide.facts)
-    key = file_key(path, "tissue mask", reader_of(slide), METHOD)
+    scale = scale or Scale()
+    key = file_key(path, "tissue mask", mask_source(slide, None, scale), METHOD)
     if (data := cache.get(key)) is not None:
         return TissueMask.from_bytes(data)
-    mask = compute_mask(slide)
+    mask = compute_mask(slide, mask_size(scale.facts(slide.facts)))
     cache.put(key, mask.to_bytes())
     return mask
 

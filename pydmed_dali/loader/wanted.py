@@ -16,6 +16,7 @@ from pydmed_dali.loader.tissue import TissuePlan, find_mask
 from pydmed_dali.plan.grid import scanned_tiles, tile_count, tissue_shares
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.protocol import Slide
+from pydmed_dali.slide.scale import Scale
 from pydmed_dali.slide.view import View
 from pydmed_dali.wording import some
 
@@ -49,8 +50,8 @@ class TilesPlan:
 class WantedFinder:
     """Finds the wanted tiles of slides. What it costs is the tissue mask, which the cache keeps."""
 
-    def __init__(self, plan: TilesPlan, cache: Cache) -> None:
-        self._plan, self._cache = plan, cache
+    def __init__(self, plan: TilesPlan, cache: Cache, scale: Scale) -> None:
+        self._plan, self._cache, self._scale = plan, cache, scale
         self._annotations: AnnotationFinder | None = None
         if plan.annotated is not None:
             # Here, because it imports what most runs do not need, and workers are to start soon.
@@ -72,7 +73,7 @@ class WantedFinder:
             reasons.append("something of what was scanned")
         if plan.tissue is not None:
             own = plan.tissue.masks.get(path)
-            mask = find_mask(path, slide, own, self._cache)
+            mask = find_mask(path, slide, own, self._cache, self._scale)
             shares = tissue_shares(mask.pixels, view.dimensions, plan.tile, plan.stride)
             # A mask that is all tissue has shares that miss 1 by the rounding of sums.
             wanted &= shares >= plan.tissue.min_tissue - 1e-9

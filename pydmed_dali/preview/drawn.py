@@ -53,6 +53,7 @@ class Wishes:
     """Of these, how many are shown themselves."""
     magnification: float | None = None
     default_mpp: float | None = None
+    mpp_override: float | None = None
     annotations: Mapping[Path, Path] = field(default_factory=dict)
     """Annotation files, by the slide's path; shown, and nothing of them decides what is drawn."""
     rules: ReadingRules = field(default_factory=ReadingRules)
@@ -61,7 +62,7 @@ class Wishes:
     @property
     def scale(self) -> Scale:
         """At which resolution slides are read."""
-        return Scale(self.level, self.mpp, self.magnification, self.default_mpp)
+        return Scale(self.level, self.mpp, self.magnification, self.default_mpp, self.mpp_override)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,7 +187,8 @@ def _eligible(
     extent, crop = view.dimensions, wishes.crop
     mask, eligible = None, scanned_places(view.scanned, extent, crop)
     if wishes.tissue is not None:
-        mask = find_mask(path, slide, wishes.tissue.masks.get(path), Cache(wishes.cache))
+        own, cache = wishes.tissue.masks.get(path), Cache(wishes.cache)
+        mask = find_mask(path, slide, own, cache, wishes.scale)
         eligible = tissue_places(mask, view, crop, wishes.tissue.min_tissue)
     if eligible is None:
         return None, None, 1.0

@@ -9,7 +9,7 @@ from typing import Any
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.slide.protocol import SlideFacts
 
-VERSION = 3
+VERSION = 4
 """Of what facts there are, and of how they are found: kept ones were found by the same."""
 
 

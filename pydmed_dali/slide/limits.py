@@ -18,9 +18,18 @@ MOST_PIXELS_A_TILE = 2**26
 where there is not so much. Scanners write tiles of a few hundred pixels a side, or wide strips.
 """
 
+_PER_INCH = 25_400  # micrometres
+
 LEAST_MPP, MOST_MPP = 1e-4, 1e5
 """Micrometres per pixel, from a tenth of a nanometre to ten centimetres: electron microscopes and
 whole-body scanners lie far within."""
+
+FINEST_SCAN, COARSEST_SCAN = 0.02, 20.0
+"""Micrometres per pixel of a scan's finest level. No light microscope sees 0.02, which is also more
+than numbers in millimetres are by mistake (0.00025). At 20, a glass slide is 1,250 pixels wide;
+coarser are the resolutions that programs write for printers where they know none: 1,200 dpi is
+21.2, 72 dpi is 352.8, and 10 per centimetre is 1,000.
+"""
 
 
 def believable_mpp(x: float | None, y: float | None) -> tuple[float, float] | None:
@@ -28,6 +37,22 @@ def believable_mpp(x: float | None, y: float | None) -> tuple[float, float] | No
     if x is None or y is None:
         return None
     return (x, y) if all(LEAST_MPP <= each <= MOST_MPP for each in (x, y)) else None
+
+
+def scanned_mpp(x: float | None, y: float | None) -> tuple[tuple[float, float] | None, str | None]:
+    """((x, y), None) if a scanner's finest level can have so many micrometres per pixel.
+
+    Else (None, what is wrong with them), or (None, None) where the file does not tell any.
+    """
+    if x is None or y is None:
+        return None, None
+    if all(FINEST_SCAN <= each <= COARSEST_SCAN for each in (x, y)):
+        return (x, y), None
+    return None, (
+        f"the file tells {x:.4g} x {y:.4g} micrometres per pixel ({_PER_INCH / x:.4g} dpi), which "
+        f"no scanner has ({FINEST_SCAN:g} to {COARSEST_SCAN:g}): it is taken not to tell any; give "
+        "default_mpp"
+    )
 
 
 def check_claims(

@@ -17,7 +17,7 @@ from pydmed_dali.errors import SlideFormatError, SlideReadError
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.slide.background import Background, seen_background, told_background
 from pydmed_dali.slide.file_identity import check_regular_file
-from pydmed_dali.slide.limits import believable_mpp
+from pydmed_dali.slide.limits import scanned_mpp
 from pydmed_dali.slide.protocol import WHITE, Pixels, SlideFacts
 from pydmed_dali.slide.scanned import read_bounds
 from pydmed_dali.slide.tiff_content import TiffContent
@@ -165,11 +165,12 @@ def _facts(slide: openslide.OpenSlide, path: Path) -> SlideFacts:
     properties = slide.properties
     downsamples = tuple(float(value) for value in slide.level_downsamples)
     dimensions = tuple(Size(*size) for size in slide.level_dimensions)
+    mpp, doubt = _mpp(properties)
     return SlideFacts(
         level_dimensions=dimensions,
         level_downsamples=downsamples,
         tile_sizes=tuple(_tile(properties, level) for level in range(slide.level_count)),
-        mpp=_mpp(properties),
+        mpp=mpp,
         objective_power=_number(properties, openslide.PROPERTY_NAME_OBJECTIVE_POWER),
         background=WHITE,
         vendor=properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"),
@@ -177,6 +178,7 @@ def _facts(slide: openslide.OpenSlide, path: Path) -> SlideFacts:
         reader_reason="it opens every format",
         shifted_levels=frozenset(n for n, d in enumerate(downsamples) if not d.is_integer()),
         bounds=_bounds(properties, dimensions[0], path),
+        remarks=() if doubt is None else (doubt,),
     )
 
 
@@ -194,10 +196,11 @@ def _tile(properties: Any, level: int) -> Size | None:
     return Size(int(width), int(height)) if width and height else None
 
 
-def _mpp(properties: Any) -> tuple[float, float] | None:
+def _mpp(properties: Any) -> tuple[tuple[float, float] | None, str | None]:
+    """Micrometres per pixel (x, y), if a scanner can have them, and what is wrong with them."""
     x = _number(properties, openslide.PROPERTY_NAME_MPP_X)
     y = _number(properties, openslide.PROPERTY_NAME_MPP_Y)
-    return believable_mpp(x, y)
+    return scanned_mpp(x, y)
 
 
 def _number(properties: Any, name: str) -> float | None:

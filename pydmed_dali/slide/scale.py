@@ -26,16 +26,37 @@ class Scale:
     """Magnification to read at; see `objective_power`."""
     default_mpp: float | None = None
     """Micrometres per level-0 pixel of slides that do not tell theirs; None leaves it unknown."""
+    mpp_override: float | None = None
+    """Micrometres per level-0 pixel of every slide, whatever its file tells; None believes it."""
 
-    def assumes_mpp(self, facts: SlideFacts) -> bool:
-        """Whether the slide's resolution is the default, because its file does not tell one."""
-        return facts.mpp is None and self.default_mpp is not None
+    def facts(self, facts: SlideFacts) -> SlideFacts:
+        """A slide's facts with the resolution that counts: the override, the file's, the default.
+
+        Not to be given to a `Slide`: they are for views of it and for its tissue mask.
+        """
+        default = self.default_mpp if facts.mpp is None else None
+        mpp = default if self.mpp_override is None else self.mpp_override
+        return facts if mpp is None else replace(facts, mpp=(mpp, mpp))
+
+    def remark(self, facts: SlideFacts, view: View) -> str | None:
+        """What a user is told of a resolution that is not the file's; None where it is."""
+        if self.mpp_override is None and (facts.mpp is not None or self.default_mpp is None):
+            return None
+        reason = "the file does not tell its micrometres per pixel"
+        if facts.mpp is not None:
+            told = f"{facts.mpp[0]:.4g} x {facts.mpp[1]:.4g}"
+            reason = f"the file tells {told} micrometres per pixel, which are not used"
+        option = (
+            f"mpp_override={self.mpp_override:g}"
+            if self.mpp_override is not None
+            else (f"default_mpp={self.default_mpp:g}")
+        )
+        assert view.mpp is not None
+        return f"{reason}; by {option} its crops are taken to have {view.mpp[0]:.4g}"
 
     def view(self, facts: SlideFacts, path: Path) -> View:
         """The view of the slide at `path`. Raises `SlideScaleError` where it has no such one."""
-        if self.assumes_mpp(facts):
-            assert self.default_mpp is not None
-            facts = replace(facts, mpp=(self.default_mpp, self.default_mpp))
+        facts = self.facts(facts)
         if self.magnification is None:
             return choose_view(facts, path, self.level, self.mpp)
         return _magnified(facts, path, self.magnification)

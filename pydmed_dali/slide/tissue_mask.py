@@ -69,16 +69,17 @@ class TissueMask:
         return cls(bits.view(np.bool_).reshape(rows, columns), (x, y))
 
 
-def compute_mask(slide: Slide) -> TissueMask:
+def compute_mask(slide: Slide, size: Size | None = None) -> TissueMask:
     """The tissue of a slide, by the colours of its overview: see `tissue_pixels`.
 
     The mask's pixels are 8 micrometres wide, on slides larger than 16 millimetres so wide that the
     longer side has 2048; where the file does not tell its scale, 0.5 micrometres per level-0 pixel
-    are taken. Of a slide that tells what was scanned, only that is looked at: the fill around it
-    decides nothing. Raises `SlideReadError` where the overview cannot be read.
+    are taken; `size` is another size, in columns and rows. Of a slide that tells what was scanned,
+    only that is looked at: the fill around it decides nothing. Raises `SlideReadError` where the
+    overview cannot be read.
     """
     facts = slide.facts
-    picture = overview(slide, mask_size(facts))
+    picture = overview(slide, size or mask_size(facts))
     found = np.zeros(picture.shape[:2], np.bool_)
     inner = _scanned_pixels(facts, Size(picture.shape[1], picture.shape[0]))
     found[inner] = tissue_pixels(picture[inner])
