@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydmed_dali.errors import OptionError
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
-from pydmed_dali.loader.nifti_volume import NiftiVolume
+from pydmed_dali.loader.nifti_volume import MOST_UNPACKED, NiftiVolume
 from pydmed_dali.ring.pixel_format import PixelFormat
 from pydmed_dali.slide.protocol import Slide
 
@@ -20,9 +21,27 @@ class NiftiLoader(BigChunkLoader):
     (depth, height, width, channels): z, y and x are the file's third, second and first axis.
     """
 
-    def __init__(self, pixel_format: PixelFormat = _ONE_FLOAT) -> None:
+    _max_unpacked_bytes = MOST_UNPACKED
+
+    def __init__(
+        self, pixel_format: PixelFormat = _ONE_FLOAT, *, max_unpacked_bytes: int = MOST_UNPACKED
+    ) -> None:
+        """Make a loader of volumes.
+
+        Args:
+            pixel_format: channels of a voxel, and the type of each value.
+            max_unpacked_bytes: what a compressed file may unpack to. Each process keeps up to eight
+                volumes in memory. Files that are larger by their header, and files that unpack to
+                more than it tells, are refused.
+
+        Raises:
+            OptionError: `max_unpacked_bytes` is not positive.
+        """
+        if not max_unpacked_bytes > 0:
+            raise OptionError(f"max_unpacked_bytes must be positive, not {max_unpacked_bytes!r}")
         self.pixel_format = pixel_format
+        self._max_unpacked_bytes = max_unpacked_bytes
 
     def open_slide(self, path: Path) -> Slide:
         """See `BigChunkLoader.open_slide`."""
-        return NiftiVolume(path, self.pixel_format)
+        return NiftiVolume(path, self.pixel_format, self._max_unpacked_bytes)

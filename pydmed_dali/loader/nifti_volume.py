@@ -18,6 +18,12 @@ from pydmed_dali.slide.file_identity import check_regular_file
 from pydmed_dali.slide.limits import MOST_PIXELS_A_SIDE, believable_mpp
 from pydmed_dali.slide.protocol import WHITE, SlideFacts
 
+MOST_UNPACKED = 4 * 2**30
+"""Bytes that a compressed file may unpack to, all of which a process keeps in memory."""
+_LONGEST_HEADER = 540  # bytes, of NIfTI-2
+_MOST_PACKED = 1100  # bytes that one byte of deflate can hold; 1,032 by its format
+_MOST_BEHIND = _PIECE = 2**20  # bytes behind the voxels that are put up with, and read at once
+
 _MICROMETRES = {"meter": 1e6, "mm": 1e3, "micron": 1.0}
 """In one unit of a header's spacing."""
 
@@ -33,18 +39,25 @@ class NiftiVolume:
     end, so that its checksum is compared, and kept as it is stored while it is open.
     """
 
-    def __init__(self, path: Path, pixel: PixelFormat) -> None:
-        """Raises `SlideFormatError` for what is no NIfTI file, or has voxels other than `pixel`."""
+    def __init__(
+        self, path: Path, pixel: PixelFormat, max_unpacked_bytes: int = MOST_UNPACKED
+    ) -> None:
+        """Raises `SlideFormatError` for what is no NIfTI file, has voxels other than `pixel`, or is
+        compressed and unpacks to more than `max_unpacked_bytes` or than its header tells.
+        """
         nibabel = _nibabel()
         check_regular_file(path)
         self.path, self._pixel = path, pixel
         try:
+            is_packed = path.suffix.lower() == ".gz"
+            # First, so that nothing of more than these bytes is read by the header's word.
+            data = _unpacked(path, max_unpacked_bytes, nibabel) if is_packed else None
             image = nibabel.load(path, keep_file_open=True)
             self._check(image, nibabel)
-            if path.suffix.lower() == ".gz":
-                image = _unpacked(path, image)
+            if data is not None:
+                image = type(image).from_stream(io.BytesIO(data))
             else:
-                _check_length(image.dataobj, path.stat().st_size)
+                _check_length(_length(image.dataobj), path.stat().st_size)
             self._voxels = image.dataobj
             spacing = [float(each) for each in image.header.get_zooms()[:2]]
             unit = image.header.get_xyzt_units()[0]
@@ -142,15 +155,52 @@ class NiftiSlice:
         """Nothing: the volume is closed."""
 
 
-def _unpacked(path: Path, image: Any) -> Any:
-    """The image, of a file in memory; raises what gzip does for data that fails its checksum."""
-    wanted = _length(image.dataobj)
+def _unpacked(path: Path, most: int, nibabel: Any) -> bytes | None:
+    """What a compressed file holds, of the length that its header tells; None for another format.
+
+    Raises `ValueError` for more than `most` bytes, and for a file that holds less or more than its
+    header tells; and what gzip does for data that fails its checksum.
+    """
     with gzip.open(path) as file:
+        wanted = _told_length(file.read(_LONGEST_HEADER), nibabel)
+        if wanted is None:
+            return None
+        if wanted > most:
+            raise ValueError(
+                f"by its header it unpacks to {wanted:,} bytes, and at most {most:,} are taken "
+                "into memory: unpack it beforehand, or give NiftiLoader max_unpacked_bytes"
+            )
+        length = path.stat().st_size
+        if wanted > length * _MOST_PACKED:
+            raise ValueError(
+                f"by its header it unpacks to {wanted:,} bytes, but {length:,} bytes of gzip hold "
+                f"at most {_MOST_PACKED:,} times as many: the header is damaged"
+            )
+        file.seek(0)
         data = file.read(wanted)
-        while file.read(2**20):  # the checksum stands at the end
-            pass
-    _check_length(image.dataobj, len(data))
-    return type(image).from_stream(io.BytesIO(data))
+        _check_length(wanted, len(data))
+        more = 0
+        while piece := file.read(_PIECE):  # to the end, where the checksum stands
+            more += len(piece)
+            if more > _MOST_BEHIND:
+                raise ValueError(
+                    f"it unpacks to more than the {wanted:,} bytes that it has by its header"
+                )
+    return data
+
+
+def _told_length(begin: bytes, nibabel: Any) -> int | None:
+    """How many bytes a file has that begins so; None where it is no NIfTI file with voxels."""
+    kinds = ((nibabel.Nifti1Header, 348), (nibabel.Nifti2Header, 540))
+    sizes = {int.from_bytes(begin[:4], order) for order in ("little", "big")}
+    for kind, length in kinds:
+        if length in sizes and len(begin) >= length:
+            header = kind(begin[:length], check=False)
+            shape = [int(side) for side in header.get_data_shape()]
+            if all(1 <= side <= MOST_PIXELS_A_SIDE for side in shape):
+                offset, size = int(header.get_data_offset()), int(header.get_data_dtype().itemsize)
+                return offset + math.prod(shape) * size
+    return None
 
 
 def _length(voxels: Any) -> int:
@@ -158,10 +208,10 @@ def _length(voxels: Any) -> int:
     return int(voxels.offset + math.prod(voxels.shape) * voxels.dtype.itemsize)
 
 
-def _check_length(voxels: Any, found: int) -> None:
+def _check_length(wanted: int, found: int) -> None:
     """Raise `ValueError` for a file that ends too early; else only its last slices would tell."""
-    if found < _length(voxels):
-        raise ValueError(f"it ends after {found:,} bytes; by its header it has {_length(voxels):,}")
+    if found < wanted:
+        raise ValueError(f"it ends after {found:,} bytes; by its header it has {wanted:,}")
 
 
 def _nibabel() -> Any:

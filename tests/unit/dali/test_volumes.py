@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,13 @@ from pydmed_dali import (
     SmallChunkIterator,
 )
 from pydmed_dali.dali.residency import RINGS
-from pydmed_dali.errors import OptionError, PydmedError, SlideReadError, StateError
+from pydmed_dali.errors import (
+    OptionError,
+    PydmedError,
+    SlideFormatError,
+    SlideReadError,
+    StateError,
+)
 from pydmed_dali.loader.nifti_volume import NiftiVolume
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.pipelines.volumes import volumes
@@ -259,12 +266,30 @@ def test_voxels_that_are_no_real_numbers_are_refused(
     assert "integers or real numbers" in skipped_because(coded, bad, NiftiLoader())
 
 
+def _claiming(data: bytes, side: int) -> bytes:
+    """The file, whose header claims so many voxels along each axis."""
+    sides = np.array([side] * 3, np.int16).tobytes()
+    return data[:42] + sides + data[48:]
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
         (lambda packed: packed[:-8] + bytes(8), "CRC"),
         (lambda packed: packed[: len(packed) // 2], "ended before the end-of-stream"),
         (lambda packed: gzip.compress(gzip.decompress(packed)[:-1]), "by its header it has"),
+        (
+            lambda packed: gzip.compress(gzip.decompress(packed) + bytes(2**20 + 1)),
+            "more than the 216,352 bytes that it has by its header",
+        ),
+        (
+            lambda packed: gzip.compress(_claiming(gzip.decompress(packed), 700)),
+            "the header is damaged",
+        ),
+        (
+            lambda packed: gzip.compress(_claiming(gzip.decompress(packed), 32_000)),
+            "at most 4,294,967,296 are taken into memory",
+        ),
     ],
 )
 def test_a_compressed_volume_is_checked_to_its_end(
@@ -273,6 +298,31 @@ def test_a_compressed_volume_is_checked_to_its_end(
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(damage(coded.slides[1].path.read_bytes()))
     assert words in skipped_because(coded, bad, NiftiLoader(CODES))
+
+
+def test_a_small_file_that_unpacks_to_much_takes_no_memory(tmp_path: Path) -> None:
+    """256 MiB of zeros behind the voxels, in 256 KiB: 1,000 times as much as the file has."""
+    bad = write(tmp_path / "bad.nii.gz", codes((40, 40, 30)))
+    bad.write_bytes(gzip.compress(gzip.decompress(bad.read_bytes()) + bytes(2**28)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(SlideFormatError, match="it unpacks to more than"):
+            NiftiVolume(bad, CODES)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("behind", [b"", bytes(2**20)])
+def test_the_limit_of_what_is_unpacked_is_an_option(tmp_path: Path, behind: bytes) -> None:
+    path = write(tmp_path / "a.nii.gz", codes((40, 40, 30)))
+    plain = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(plain + behind))
+    NiftiLoader(CODES, max_unpacked_bytes=len(plain)).open_slide(path).close()
+    with pytest.raises(SlideFormatError, match=rf"unpacks to {len(plain):,} bytes, and at most"):
+        NiftiLoader(CODES, max_unpacked_bytes=len(plain) - 1).open_slide(path)
+    with pytest.raises(OptionError, match="max_unpacked_bytes must be positive"):
+        NiftiLoader(max_unpacked_bytes=0)
 
 
 class EmptyVolumes(NiftiLoader):
