@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,24 @@ class Spans:
     def nbytes(self) -> int:
         """Bytes that they take in memory."""
         return self.borders.nbytes + self.classes.nbytes
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Spans:
+        """What `to_bytes` made."""
+        with np.load(BytesIO(data)) as arrays:
+            return cls(int(arrays["width"]), arrays["borders"], arrays["classes"])
+
+    def to_bytes(self) -> bytes:
+        """The spans, for `from_bytes`."""
+        file = BytesIO()
+        np.savez(
+            file,
+            allow_pickle=False,
+            width=np.int64(self.width),
+            borders=self.borders,
+            classes=self.classes,
+        )
+        return file.getvalue()
 
     def to_mask(self) -> Mask:
         """The class of each point, (lines, width)."""

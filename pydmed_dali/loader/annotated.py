@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pydmed_dali.annotation.reader import digest_of
 from pydmed_dali.annotation.spans import Floats, Mask, Spans, find_spans
 from pydmed_dali.annotation.table import PolygonTable
 from pydmed_dali.errors import AnnotationError, SlideMaskError
@@ -15,9 +16,11 @@ from pydmed_dali.loader.annotation_plan import AnnotationPlan
 from pydmed_dali.loader.kept_annotations import load_table
 from pydmed_dali.plan.eligible import Eligible
 from pydmed_dali.plan.runs import Runs
-from pydmed_dali.slide.cache import Cache
+from pydmed_dali.slide.cache import Cache, file_key
 from pydmed_dali.slide.view import View
 
+_VERSION = 1  # of the spans that are kept
+_MANY_POLYGONS = 5_000
 _MOST_BYTES = 2**28  # of polygons and of places that a process keeps, beside those of one slide
 
 
@@ -40,7 +43,7 @@ class AnnotationFinder:
         known = self._known.pop(path, None)
         if known is None:
             table = self._load(path, dimensions)
-            known = AnnotatedView(path, table, self._plan, view, self._crop)
+            known = AnnotatedView(path, table, self._plan, view, self._crop, self._cache)
         self._known[path] = known
         # What others have grown to since they came, they are counted with now.
         held = sum(other.nbytes for other in self._known.values())
@@ -75,9 +78,10 @@ class AnnotatedView:
         plan: AnnotationPlan,
         view: View,
         crop: Size,
+        cache: Cache,
     ) -> None:
         self._path, self._table, self._plan = path, table, plan
-        self._view, self._crop = view, crop
+        self._view, self._crop, self._cache = view, crop, cache
         self._centres: Spans | None = None  # the classes of the centres of crops at all places
         self._runs: dict[int, Runs] = {}
 
@@ -132,9 +136,25 @@ class AnnotatedView:
             xs, ys = self._points(
                 Point(crop.width // 2, crop.height // 2), Size(max(wide, 1), max(high, 1))
             )
-            self._centres = find_spans(self._table, self._plan.classes, xs, ys)
+            self._centres = self._find_centres(self._table, xs, ys)
         runs = Runs.of(*self._centres.of_class(number))
         return runs if eligible is None else runs.within(eligible)
+
+    def _find_centres(self, table: PolygonTable, xs: Floats, ys: Floats) -> Spans:
+        """The classes of all centres; of many polygons, which take seconds, they are kept."""
+        classes = self._plan.classes
+        key = None
+        if len(table) >= _MANY_POLYGONS:
+            file = self._plan.files[self._path]
+            points = digest_of(xs.tobytes() + ys.tobytes())
+            parts = (file.digest, self._plan.rules.identity, classes, points, _VERSION)
+            key = file_key(file.path, "annotated centres", *parts)
+        if (data := self._cache.get(key)) is not None:
+            return Spans.from_bytes(data)
+        spans = find_spans(table, classes, xs, ys)
+        if key is not None:
+            self._cache.put(key, spans.to_bytes())
+        return spans
 
     def _points(self, origin: Point, size: Size) -> tuple[Floats, Floats]:
         """The middles of view pixels from `origin` on, in level-0 pixels."""

@@ -262,7 +262,7 @@ class WorkerPool:
         file = annotated.files.get(worker.jobs[0].path)
         if file is None:
             return ""
-        return f", or read its annotations {file.path} anew, as there is no cache_dir to keep them"
+        return f" for the slide or its annotations {file.path}, parsed anew for want of a cache_dir"
 
     def _replace(self, worker: WorkerProcess, ending: str) -> None:
         """Put a new worker in the place of one that has ended, and see to its jobs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,18 @@ import numpy as np
 import psutil
 import pytest
 
-from pydmed_dali import BigChunkSource, Dataset, Size, read_annotations
+from pydmed_dali import BigChunkLoader, BigChunkSource, Dataset, Size, read_annotations
 from pydmed_dali.annotation.reader import read_file
 from pydmed_dali.annotation.spans import find_spans
 from pydmed_dali.annotation.table import PolygonTable
-from pydmed_dali.errors import AnnotationError
+from pydmed_dali.errors import AnnotationError, SlideReadError
 from pydmed_dali.loader import annotated, annotation_processes, kept_annotations
 from pydmed_dali.loader.annotation_plan import AnnotationFile, ReadingRules
 from pydmed_dali.loader.annotation_processes import read_files
 from pydmed_dali.loader.kept_annotations import load_table
 from pydmed_dali.loader.pool import InProcessPool
 from pydmed_dali.slide.cache import Cache
+from pydmed_dali.slide.protocol import Slide
 from tests.drawings import DRAWINGS, OUTPUTS, SHARES, annotate, join, take_masked, write_geojson
 
 RULES = ReadingRules()
@@ -81,6 +83,37 @@ def test_every_file_is_parsed_once_however_often_its_slide_is_visited(
         assert sorted(reads) == sorted(tmp_path.rglob("*.geojson")) and len(reads) == 5
     for name in OUTPUTS:
         np.testing.assert_array_equal(runs[0][name], runs[1][name])
+
+
+def test_the_places_of_many_polygons_are_kept(
+    coordinates: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of whole slides are looked for once, and are others for other crops and classes."""
+    annotate(coordinates, tmp_path)
+    looked: list[int] = []
+
+    def counted(table: PolygonTable, classes: Any, xs: Any, ys: Any) -> Any:
+        looked.append(len(xs) * len(ys))
+        return find_spans(table, classes, xs, ys)
+
+    monkeypatch.setattr(annotated, "find_spans", counted)
+    options: dict[str, Any] = {**RUN, "annotations": tmp_path, "cache_dir": tmp_path / "cache"}
+    runs = []
+    for many, classes, crop, whole in (
+        (10**6, SHARES, 64, 5),
+        (1, SHARES, 64, 5),
+        (1, SHARES, 64, 0),
+        (1, {"stroma": 0.3, "tumor": 0.5}, 64, 5),
+        (1, SHARES, 63, 5),
+    ):
+        monkeypatch.setattr(annotated, "_MANY_POLYGONS", many)
+        looked.clear()
+        with BigChunkSource(coordinates, **{**options, "crop_size": crop}, classes=classes) as s:
+            runs.append(join(take_masked(s, 20)))
+        assert sum(points > 256**2 for points in looked) == whole
+    for name in OUTPUTS:
+        np.testing.assert_array_equal(runs[0][name], runs[1][name])
+        np.testing.assert_array_equal(runs[0][name], runs[2][name])
 
 
 def test_what_a_process_keeps_is_bounded_by_bytes(
@@ -162,6 +195,38 @@ def test_a_file_that_ends_or_holds_up_its_reader_is_named(
     for path in paths:
         assert str(found[path]).startswith(f"{path}: ") and reason in str(found[path])
     assert not psutil.Process().children()
+
+
+class OpensNever(BigChunkLoader):
+    """Hangs where a file is opened."""
+
+    def open_slide(self, path: Path) -> Slide:
+        """Wait for longer than any test."""
+        time.sleep(3600)
+        raise AssertionError
+
+
+def test_a_slow_worker_without_a_cache_is_told_with_its_annotation_file(
+    coordinates: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be the file that takes so long."""
+    one = Dataset(coordinates.patients[:1], coordinates.classes)
+    (record,) = one.slides
+    file = write_geojson(tmp_path / "slide.geojson", DRAWINGS[0])
+    (tmp_path / "file").touch()
+    options: dict[str, Any] = {**RUN, "num_workers": 1, "read_timeout": 0.5}
+    with (
+        BigChunkSource(
+            one, **options, annotations=file, cache_dir=tmp_path / "file" / "cache",
+            loader=OpensNever(),
+        ) as source,
+        pytest.raises(SlideReadError, match="no slide"),
+    ):  # fmt: skip
+        take_masked(source, 1)
+    told = caplog.text
+    caplog.clear()  # the records hold the error, and by its traceback the ring
+    assert f"for the slide or its annotations {file}, parsed anew for want of" in told
+    assert f"while reading {record.path}; it is replaced" in told
 
 
 @pytest.mark.usefixtures("in_processes")
