@@ -8,12 +8,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pydmed_dali import Info, Size
+from pydmed_dali import Info, Size, errors
 from pydmed_dali.cli_plan import plan_options, typical_study
+from pydmed_dali.errors import PydmedError
 from pydmed_dali.measure.advice import Advice, Wishes
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
 
@@ -130,39 +132,74 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def texts_of_the_code() -> str:
-    """Every string of the package, one a line; values that are put in are dots."""
-    lines = []
+def nodes_of_the_code() -> Iterator[ast.AST]:
     for folder, _, files in os.walk(DOCS.parent / "pydmed_dali", followlinks=True):
         for file in files:
             if file.endswith(".py"):
-                for node in ast.walk(ast.parse((Path(folder) / file).read_text())):
-                    if isinstance(node, ast.JoinedStr):
-                        lines.append("".join(map(text_of, node.values)))
-                    elif isinstance(node, ast.Constant):
-                        lines.append(text_of(node))
-    return "\n".join(lines)
+                yield from ast.walk(ast.parse((Path(folder) / file).read_text()))
 
 
-def text_of(node: ast.expr) -> str:
+def texts_of_the_code() -> str:
+    """Every string of the package, one a line; values that are put in are dots."""
+    kinds = (ast.JoinedStr, ast.Constant)
+    return "\n".join(text_of(node) for node in nodes_of_the_code() if isinstance(node, kinds))
+
+
+def texts_of_errors() -> list[tuple[type[PydmedError], str]]:
+    """The messages of the package's errors, where they are made, with the class of each."""
+    found = []
+    for node in nodes_of_the_code():
+        if isinstance(node, ast.Call) and node.args:
+            kind = vars(errors).get(getattr(node.func, "id", ""))
+            if isinstance(kind, type) and issubclass(kind, PydmedError):
+                found.append((kind, text_of(node.args[0])))
+    return found
+
+
+def text_of(node: ast.AST) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(text_of, node.values))
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return text_of(node.left) + text_of(node.right)
     return str(node.value) if isinstance(node, ast.Constant) else "..."
 
 
-def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
+def pieces_of(text: str) -> list[str]:
+    """What a quoted message says between its dots."""
+    return [piece.strip(" :()") for piece in re.split(r"\.\.\.|%s", text)]
+
+
+def quoted_messages() -> list[str]:
     page = (DOCS / "troubleshooting.md").read_text()
     cells = re.findall(r"^\| (.*?) \|", page, re.MULTILINE)
-    quoted = [
-        text for cell in cells if "DALI:" not in cell for text in re.findall(r"`(.*?)`", cell)
-    ]
+    return [text for cell in cells if "DALI:" not in cell for text in re.findall(r"`(.*?)`", cell)]
+
+
+def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
     code = texts_of_the_code()
     pieces = [
-        piece.strip(" :()")
-        for text in quoted
-        for piece in re.split(r"\.\.\.|%s", re.sub(r"^\w+Error:? ?", "", text))
+        piece
+        for text in quoted_messages()
+        for piece in pieces_of(re.sub(r"^\w+Error:? ?", "", text))
     ]
     missing = [piece for piece in pieces if piece not in code]
     assert missing == []
     assert sum(len(piece) > 15 for piece in pieces) > 20
+
+
+def test_the_errors_of_the_troubleshooting_page_are_of_the_class_that_is_raised() -> None:
+    made = texts_of_errors()
+    wrong, told = [], 0
+    for quoted in quoted_messages():
+        name, _, text = quoted.partition(":")
+        pieces = [piece for piece in pieces_of(text) if len(piece) > 5]
+        if name.endswith("Error") and pieces:
+            kinds = [kind for kind, said in made if all(piece in said for piece in pieces)]
+            told += bool(kinds)  # few are put together from several texts
+            if kinds and not any(issubclass(kind, vars(errors)[name]) for kind in kinds):
+                wrong.append(quoted)
+    assert wrong == []
+    assert told > 30
 
 
 def test_every_column_of_info_is_told() -> None:
