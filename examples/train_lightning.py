@@ -11,12 +11,10 @@ share, and the checkpoint holds the place of each.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
@@ -27,46 +25,6 @@ from pydmed_dali.pipelines.classification import classification
 
 OUTPUTS = ["image", "label", "info"]
 OPTIONS: dict[str, Any] = {"chunk_size": 512, "crop_size": 96, "batch_size": 16, "num_workers": 1}
-
-
-class Epochs:
-    """A loader as Lightning takes it: an iterable with a length and a state.
-
-    Lightning keeps the state of every training loader that has one in its checkpoints.
-    """
-
-    def __init__(self, loader: SmallChunkIterator) -> None:
-        self._loader = loader
-        self._batches: Iterator[dict[str, torch.Tensor]] = iter(())
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        self._end_epoch()
-        self._batches = iter(self._loader)
-        return self._batches
-
-    def state_dict(self) -> dict[str, Any]:
-        """The place of every rank: Lightning asks all of them, and writes what the first says."""
-        self._end_epoch()
-        states = [self._loader.state_dict()]
-        if dist.is_initialized():
-            gathered: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(gathered, states[0])
-            states = gathered
-        return {"ranks": states}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from this rank's place."""
-        self._loader.load_state_dict(state["ranks"][self._loader.source.options.rank])
-
-    def _end_epoch(self) -> None:
-        """Lightning counts batches: behind an epoch's last one it never asks whether there is
-        another, so that the epoch would not have ended for the loader.
-        """
-        if self._loader.state_dict()["position"] == len(self):
-            next(self._batches, None)
 
 
 class Tissue(LightningDataModule):
@@ -96,9 +54,9 @@ class Tissue(LightningDataModule):
         ):
             self._sources.append(BigChunkSource(self.parts[name], **{**shared, **kind}))
 
-    def train_dataloader(self) -> Epochs:
+    def train_dataloader(self) -> SmallChunkIterator:
         """Epochs in which every patient is visited about once."""
-        return Epochs(SmallChunkIterator(classification(self._sources[0]), OUTPUTS))
+        return SmallChunkIterator(classification(self._sources[0]), OUTPUTS, all_ranks=True)
 
     def val_dataloader(self) -> SmallChunkIterator:
         """The same crops every time, as they are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +16,9 @@ from pydmed_dali.dali.info import Info
 from pydmed_dali.dali.pipeline_state import PipelineState
 from pydmed_dali.dali.state import break_seal, check_state, seal
 from pydmed_dali.errors import OptionError, SourceError, StateError
-from pydmed_dali.plan.saved import part, whole
+from pydmed_dali.plan.saved import items, mapping, part, whole
+
+logger = logging.getLogger("pydmed_dali.dali")
 
 
 class _Place(NamedTuple):
@@ -49,7 +52,20 @@ class SmallChunkIterator:
         output_map: Sequence[str],
         *,
         batches_per_epoch: int | None = None,
+        all_ranks: bool = False,
     ) -> None:
+        """Take a pipeline that has called `source.small_chunks()`.
+
+        Args:
+            pipeline: of the source.
+            output_map: a name for each of its outputs, in their order.
+            batches_per_epoch: length of an epoch of an endless source, if not a visit of every
+                patient.
+            all_ranks: whether `state_dict` gathers the places of all ranks of torch.distributed, so
+                that a trainer which writes one rank's state, as Lightning does, saves them all.
+                Then `state_dict` is to be called on every rank at once.
+        """
+        self._all_ranks = all_ranks
         self.source = source_of(pipeline)
         if batches_per_epoch is not None and (batches_per_epoch < 1 or self.source.is_finite):
             raise OptionError(
@@ -75,6 +91,8 @@ class SmallChunkIterator:
         self._resumed = False  # whether the next `for` goes on with the epoch of a loaded state
         self._lock = threading.RLock()  # around the next two
         self._thread: threading.Thread | None = None  # that is within a `for`
+        self._number: int | None = None  # of the epoch, as a trainer counts
+        self._loaded_number: int | None = None  # in the state that was loaded
         self._epoch = 0  # numbers the `for`s, so that an older one ends when a newer one begins
 
     def __len__(self) -> int:
@@ -97,6 +115,39 @@ class SmallChunkIterator:
         finally:
             if present == self._epoch:
                 self._thread = None
+
+    batch_sampler = None
+    """There is none; trainers that find a `sampler` ask."""
+
+    @property
+    def sampler(self) -> SmallChunkIterator:
+        """Itself, because trainers call `loader.sampler.set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell that the next `for` is epoch number `epoch`; Lightning does so by itself.
+
+        It changes no crops. A trainer that counts batches never asks behind an epoch's last one
+        whether there is another, so a state that it saves there is within the epoch; but when it
+        goes on, it begins with the next one. By its number this is known, and comes as a whole.
+
+        Args:
+            epoch: as the trainer counts, from 0 on.
+        """
+        at_end = self._place is not None and self._place.position >= self._length
+        if self._resumed and at_end and self._loaded_number not in (None, epoch):
+            assert self._place is not None
+            self._place = self._place._replace(position=0)
+        unused = self._number is None and not self._resumed and not self._begun
+        if epoch and unused and not self.source.is_finite:
+            logger.warning(
+                "the training goes on with epoch %d, but gave this iterator no state: its crops "
+                "begin anew. Lightning gives none where a checkpoint was written behind an "
+                "epoch's end (save_on_train_epoch_end): save by every_n_train_steps, or where "
+                "validation ends",
+                epoch,
+            )
+        self._number = epoch
 
     def _begin_loop(self) -> int:
         """The number of a new `for`, which ends an older one of the same thread.
@@ -129,10 +180,25 @@ class SmallChunkIterator:
         Of a pipeline made without `enable_checkpointing=True` (`pydmed_dali.pipeline_def` gives it)
         the state does not hold what random operators draw next, and a warning is logged. It never
         holds what Python functions inside a pipeline draw.
+
+        With `all_ranks`, a list of all ranks' states: call it on every rank at once.
         """
+        own = self._own_state()
+        if not self._all_ranks:
+            return own
+        import torch.distributed as dist
+
+        states: list[Any] = [own]
+        if dist.is_available() and dist.is_initialized():
+            states = [None] * dist.get_world_size()
+            dist.all_gather_object(states, own)
+        return {"ranks": states}
+
+    def _own_state(self) -> dict[str, Any]:
         place = self._here()
         return seal(
             {
+                "epoch": self._loaded_number if self._number is None else self._number,
                 "source": self.source.state_after(place.batches),
                 "position": place.position,
                 "batches_per_epoch": self._length,
@@ -146,6 +212,7 @@ class SmallChunkIterator:
         The pipeline must be the saved run's, too; its prefetch depth and threads may differ. Raises
         `StateError` for a damaged state, and for another run's or pipeline's, with what differs.
         """
+        state = self._own_part(state)
         break_seal(state)
         if "source" not in state:
             raise StateError(
@@ -160,6 +227,9 @@ class SmallChunkIterator:
                 f"this iterator has {self._length}"
             )
         position = whole(part(state, "position", "state"), "position", most=self._length)
+        number = state.get("epoch")
+        if number is not None:
+            number = whole(number, "epoch")
         checkpoint = self._pipeline_state.from_dict(part(state, "pipeline", "state"))
         self.source.refuse_begun()
         before = self._pipeline_state.checkpoint()
@@ -171,6 +241,20 @@ class SmallChunkIterator:
             raise
         self._place = _Place(self.source.position, position, self._pipeline_state.checkpoint())
         self._resumed = True
+        self._loaded_number = number
+
+    def _own_part(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """This rank's state, of one of `all_ranks`; any other as it is."""
+        if not isinstance(state, Mapping) or "ranks" not in state:
+            return state
+        states, options = items(state["ranks"], "ranks"), self.source.options
+        if len(states) != options.world_size:
+            raise StateError(
+                f"the state was saved by {len(states)} ranks, here are {options.world_size}; go on "
+                "with as many"
+            )
+        own: Mapping[str, Any] = mapping(states[options.rank], f"the state of rank {options.rank}")
+        return own
 
     def _here(self) -> _Place:
         """The present place; before the first batch, the source's and the pipeline's own."""

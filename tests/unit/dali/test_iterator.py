@@ -344,3 +344,55 @@ def test_threads_may_take_turns(coordinates: Dataset) -> None:
         assert len(other.submit(list, loader).result()) == len(loader)
         made_here = iter(loader)
         assert len(one.submit(list, made_here).result()) == len(loader)
+
+
+def resumed(coordinates: Dataset, state: dict[str, Any], epoch: int | None) -> list[int]:
+    """Numbers of the batches of the first `for` behind a state, of the epoch of this number."""
+    with BigChunkSource(coordinates, **OPTIONS) as source:
+        loader = iterate(source, batches_per_epoch=4)
+        loader.load_state_dict(state)
+        batches = iter(loader)
+        if epoch is not None:
+            loader.sampler.set_epoch(epoch)
+        return [int(batch["info"][0, Info.BATCH]) for batch in batches]
+
+
+@pytest.mark.parametrize(
+    ("taken", "epoch", "expected"),
+    [
+        (4, 1, [4, 5, 6, 7]),  # a trainer that goes on behind the epoch's last batch
+        (4, 0, []),  # the rest of the same epoch
+        (4, None, []),  # a loop that does not count
+        (3, 0, [3]),
+        (3, 1, [3]),
+    ],
+)
+def test_an_epoch_that_a_trainer_has_counted_is_not_brought_to_its_end(
+    coordinates: Dataset, taken: int, epoch: int | None, expected: list[int]
+) -> None:
+    with BigChunkSource(coordinates, **OPTIONS) as source:
+        loader = iterate(source, batches_per_epoch=4)
+        loader.set_epoch(0)
+        batches = iter(loader)
+        for _ in range(taken):
+            next(batches)
+        state = loader.state_dict()
+    assert resumed(coordinates, state, epoch) == expected
+    with BigChunkSource(coordinates, **OPTIONS) as source:
+        again = iterate(source, batches_per_epoch=4)
+        again.load_state_dict(state)
+        assert again.state_dict() == state
+
+
+def test_a_trainer_that_goes_on_without_a_state_is_warned(
+    coordinates: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    with BigChunkSource(coordinates, **OPTIONS) as source:
+        loader = iterate(source)
+        for epoch in (3, 4):
+            loader.set_epoch(epoch)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "goes on with epoch 3, but gave this iterator no state" in caplog.text
+    with BigChunkSource(coordinates, **OPTIONS, passes=1) as source:
+        iterate(source).set_epoch(3)
+    assert len(caplog.records) == 1

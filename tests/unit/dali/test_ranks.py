@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import torch.distributed as dist
 
 from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator, TileSource
 from pydmed_dali.dali import ranks
 from pydmed_dali.dali.ranks import choose_rank
-from pydmed_dali.errors import OptionError, SourceError
+from pydmed_dali.errors import OptionError, SourceError, StateError
 from pydmed_dali.pipelines.basic import basic
-from tests.support import NAMES, SMALL_RUN, sum_up, take
+from tests.support import NAMES, SMALL_RUN, first, sum_up, take
 
 VARIABLES = {name for _, *names in ranks._LAUNCHERS for name in names} | {"SLURM_NTASKS"}
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2"}
@@ -172,3 +173,25 @@ def test_finding_a_rank_imports_no_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.split() == ["False"]
+
+
+@pytest.mark.usefixtures("group_of_one")
+def test_a_state_of_all_ranks_gives_each_its_own(coordinates: Dataset) -> None:
+    states, following = [], []
+    for rank in range(2):
+        with BigChunkSource(coordinates, rank=rank, world_size=2, **RUN) as source:
+            loader = SmallChunkIterator(basic(source), NAMES, all_ranks=True)
+            batches = first(loader, 10**9)
+            for _ in range(rank + 2):
+                next(batches)
+            (own,) = loader.state_dict()["ranks"]  # of the group's one rank
+            states.append(own)
+            following.append(next(batches)["info"])
+    for rank in range(2):
+        with BigChunkSource(coordinates, rank=rank, world_size=2, **RUN) as source:
+            loader = SmallChunkIterator(basic(source), NAMES)
+            for wrong in ({"ranks": states[:1]}, {"ranks": states[::-1]}, {"ranks": 2}):
+                with pytest.raises(StateError):
+                    loader.load_state_dict(wrong)
+            loader.load_state_dict({"ranks": states})
+            assert torch.equal(next(first(loader, 1))["info"], following[rank])
