@@ -33,6 +33,7 @@ from pydmed_dali.cli_options import (
     Model,
     Mpp,
     MppOverride,
+    Normalize,
     PreviewTissue,
     RingMemory,
     ShownAnnotations,
@@ -42,6 +43,7 @@ from pydmed_dali.cli_options import (
     Stride,
     StudiedSlides,
     TissueValues,
+    TrustModel,
 )
 from pydmed_dali.errors import OptionError, PydmedError
 
@@ -290,6 +292,8 @@ def infer(
     slides: Annotated[Path, typer.Argument(help="A folder of slides, or one slide.")],
     model: Model,
     out: Annotated[Path, typer.Option(help="The folder for results, a file for each slide.")],
+    normalize: Normalize = None,
+    trust_model: TrustModel = False,
     tile_size: Annotated[int, typer.Option(min=1, help="Side of a tile, in pixels.")] = 224,
     stride: Stride = None,
     level: Level = None,
@@ -333,6 +337,8 @@ def infer(
         column,
         classes or (),
         None if as_json else Console(),
+        trust_model,
+        normalize=normalize,
         tile_size=tile_size,
         stride=stride,
         level=level,

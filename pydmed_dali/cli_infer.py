@@ -16,10 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pydmed_dali.cli_preview import dataset_of
 from pydmed_dali.dali.device import choose_device
+from pydmed_dali.geometry import Size
 from pydmed_dali.infer.heatmap import heatmap
 from pydmed_dali.infer.models import load_model
 from pydmed_dali.infer.predict import predict
 from pydmed_dali.infer.running import Predicted
+from pydmed_dali.infer.trial import try_model
 
 _SECONDS_A_LINE = 0.5
 
@@ -54,6 +56,7 @@ def run_infer(
     column: int | None,
     classes: Sequence[str],
     console: Console | None,
+    trust_model: bool = False,
     **options: Any,
 ) -> Inferred:
     """Run a named model over a folder of slides, or one slide; `options` as for `predict`.
@@ -65,7 +68,11 @@ def run_infer(
     """
     dataset = dataset_of(slides)
     device = choose_device(options.pop("device"))
-    network = load_model(model, "cuda" if device == "gpu" else "cpu")
+    where = "cuda" if device == "gpu" else "cpu"
+    network = load_model(model, where, options.pop("normalize", None), trust=trust_model)
+    tile = Size.of(options["tile_size"], "tile_size")
+    try_model(network, model, tile, options["batch_size"], where)
+    _tell(f"the model is given tiles as {network.given.words('N', tile.height, tile.width)}")
     begun = time.monotonic()
     tiles, slides_done, shown = 0, 0, 0.0
     pictures: list[Path] = []
@@ -103,22 +110,44 @@ def run_infer(
                 heatmap(slide, file, picture, column)
                 pictures.append(picture)
 
-        done = predict(
-            dataset,
-            network,
-            out,
-            model_name=model,
-            classes=list(classes) or None,
-            on_slide=note,
-            progress=seen,
-            device=device,
-            **options,
-        )
+        try:
+            done = predict(
+                dataset,
+                network.model,
+                out,
+                model_name=model,
+                normalize=str(network.given),
+                classes=list(classes) or None,
+                on_slide=note,
+                progress=seen,
+                device=device,
+                **options,
+            )
+        except KeyboardInterrupt:
+            _tell(_how_to_go_on(out))
+            raise
         for slide, file in zip(done.kept_slides, done.kept, strict=True):
             draw(slide, file)
         words = f"{len(done.written) + len(done.kept)} of {len(dataset.slides)} slides"
         progress.update(task, completed=tiles, total=tiles, description=words)
     return Inferred(done, tiles, time.monotonic() - begun, tuple(pictures))
+
+
+def _tell(words: str) -> None:
+    """Say something beside the result."""
+    Console(stderr=True).print(words, highlight=False, markup=False, soft_wrap=True)
+
+
+def _how_to_go_on(out: Path) -> str:
+    """What is there of a call that was stopped, for people."""
+    found = [path.name for path in out.iterdir()] if out.is_dir() else []
+    finished = [name for name in found if name.endswith((".h5", ".zarr")) and name[0] != "."]
+    if not set(found) - {"run.json"}:
+        return "stopped before anything was kept"
+    return (
+        f"stopped; {len(finished)} slides are finished, and what was done of others is kept in "
+        f"{out}: start the same command again, and it goes on there"
+    )
 
 
 def _is_newer(picture: Path, file: Path) -> bool:

@@ -63,7 +63,23 @@ Model = Annotated[
     str,
     typer.Option(
         help="A TorchScript file, one of torch.export (.pt2), timm:NAME, or module:function. "
-        "Files can run code that is in them: load only those that you trust."
+        "A file is a program: run only those that you trust."
+    ),
+]
+TrustModel = Annotated[
+    bool,
+    typer.Option(
+        "--trust-model",
+        help="Load a file of torch.export, which can run any code that is in it.",
+    ),
+]
+Normalize = Annotated[
+    str | None,
+    typer.Option(
+        help="How the model is given tiles. none: (N, 3, height, width) float32, 0..1. imagenet: "
+        "that, normalised. Six numbers, 'r,g,b,r,g,b': by these means and standard deviations. "
+        "raw: (N, height, width, 3) uint8. By default what the model says; else none for files, "
+        "raw for a function."
     ),
 ]
 Stride = Annotated[

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from pydmed_dali.dali.info import Info
 from pydmed_dali.dali.tile_source import TileSource
 from pydmed_dali.errors import OwnCodeError
 from pydmed_dali.infer.collector import Features, Rows
+from pydmed_dali.infer.model_input import FedModel
 from pydmed_dali.wording import some
 
-Model = Callable[[torch.Tensor], torch.Tensor]
 
-
-def ask(model: Model, tiles: torch.Tensor, rows: Rows, source: TileSource) -> torch.Tensor:
+def ask(model: FedModel, tiles: torch.Tensor, rows: Rows, source: TileSource) -> torch.Tensor:
     """The model's answer to a batch; raises `OwnCodeError` where it raises, or gives no tensor."""
     try:
         with torch.inference_mode():
             output = model(tiles)
     except Exception as error:
-        where = _slides_of(rows, source)
-        raise OwnCodeError(f"the model raised {error!r}, for tiles of {where}") from error
+        where, shape = _slides_of(rows, source), tiles.shape[:3]
+        raise OwnCodeError(
+            f"the model raised {error!r}, for tiles of {where}; it was given "
+            f"{model.given.words(*shape)}; {model.given.other_words(*shape)}"
+        ) from error
     if not isinstance(output, torch.Tensor):
         raise unfit(output, rows, source, "a tensor")
     return output

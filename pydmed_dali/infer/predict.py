@@ -17,10 +17,11 @@ from pydmed_dali.dali.iterator import SmallChunkIterator
 from pydmed_dali.dali.tile_source import TileSource
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.geometry import Size
-from pydmed_dali.infer.asking import Model, ask, finite, unfit
+from pydmed_dali.infer.asking import ask, finite, unfit
 from pydmed_dali.infer.collector import Collector, Features, Rows, SlideFeatures
 from pydmed_dali.infer.feature_file import FeatureFile, attribute_of, content_of, writer
 from pydmed_dali.infer.folder import CONTENT, ResultFolder, origin
+from pydmed_dali.infer.model_input import RAW, FedModel, Model
 from pydmed_dali.infer.running import (
     Corners,
     Note,
@@ -43,6 +44,7 @@ def predict(
     folder: str | os.PathLike[str],
     *,
     model_name: str,
+    normalize: str = RAW,
     tile_size: int | Size = 224,
     stride: int | Size | None = None,
     on_error: str = "skip",
@@ -72,12 +74,15 @@ def predict(
 
     Args:
         dataset: the patients and their slides.
-        model: called with (N, height, width, 3) uint8 on the source's device, in inference mode;
-            returns (N, K), K the same each time, of finite numbers. N is at most `batch_size`. A
-            network that takes (N, 3, height, width) floats is given as
-            `lambda tiles: network(tiles.permute(0, 3, 1, 2) / 255)`.
+        model: called with tiles as `normalize` says, on the source's device, in inference mode;
+            returns (N, K), K the same each time, of finite numbers. N is at most `batch_size`.
         folder: where results go; made where it is missing.
         model_name: what tells this model, with its weights, from others, for `run.json`.
+        normalize: how the model is given tiles, and the same words as `--normalize` of `pydmed-dali
+            infer`. By default `raw`: (N, height, width, 3) uint8. `none`: (N, 3, height, width)
+            float32 from 0 to 1. `imagenet`: that, less ImageNet's mean, by its standard deviation,
+            as the pipeline `classification` gives images. Or six numbers with commas: three means
+            and three standard deviations. Kept in `run.json`, and in the attributes of `coords`.
         tile_size, stride, options: as for `TileSource`.
         on_error: `skip` goes on without a slide that cannot be read, and names it in
             `slides_skipped`; `raise` ends with its error.
@@ -94,12 +99,13 @@ def predict(
     file cannot be written, and `NoTilesError` where there is no result at all.
     """
     write = writer(file_format)
+    fed = FedModel.of(model, normalize)
     return run_slides(
         dataset,
         folder,
         f".{file_format}",
-        {"version": _VERSION, "model_name": model_name},
-        lambda results: _Prediction(results, model, write),
+        {"version": _VERSION, "model_name": model_name, **fed.given.record},
+        lambda results: _Prediction(results, fed, write),
         on_error=on_error,
         rank=rank,
         world_size=world_size,
@@ -115,7 +121,7 @@ class _Prediction:
     """A `Work`: a file of features for each slide."""
 
     def __init__(
-        self, results: ResultFolder, model: Model, write: Callable[[FeatureFile, Path], object]
+        self, results: ResultFolder, model: FedModel, write: Callable[[FeatureFile, Path], object]
     ) -> None:
         self._results, self._model, self._write = results, model, write
         self._begun: dict[int, Begun] = {}
@@ -148,6 +154,7 @@ class _Prediction:
                 for found in collector.add(features, rows):
                     record = source.dataset.slides[found.slide]
                     path, told = record.path, origin(record, source.file_of(found.slide))
+                    told |= self._model.given.record
                     content = content_of(found, source.level0_strides[found.slide], told)
                     these.note(path, self._results.write(path, partial(self._write, content)))
                     self.forget(path)
@@ -202,7 +209,7 @@ class _Prediction:
 
 
 def _features(
-    model: Model, tiles: torch.Tensor, rows: Rows, source: TileSource, width: int | None
+    model: FedModel, tiles: torch.Tensor, rows: Rows, source: TileSource, width: int | None
 ) -> Features:
     """What the model says of a batch, (n, K) float32; `width` is K where it is known."""
     output = ask(model, tiles, rows, source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from pydmed_dali.dali.tile_source import TileSource
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
-from pydmed_dali.infer.asking import Model, ask, finite, unfit
+from pydmed_dali.infer.asking import ask, finite, unfit
 from pydmed_dali.infer.class_picture import NOTHING, description_of, write_classes
 from pydmed_dali.infer.collector import Features, Rows
 from pydmed_dali.infer.folder import CONTENT, ResultFolder, origin
 from pydmed_dali.infer.half_done import HalfDone, Saved
+from pydmed_dali.infer.model_input import RAW, FedModel, Model, ModelInput
 from pydmed_dali.infer.running import (
     Corners,
     Note,
@@ -42,6 +44,7 @@ def segment(
     folder: str | os.PathLike[str],
     *,
     model_name: str,
+    normalize: str = RAW,
     tile_size: int | Size = 512,
     stride: int | Size | None = None,
     window: str = "hann",
@@ -60,12 +63,12 @@ def segment(
     side where the model gives an n-th. Where tiles overlap, scores are blended by `window`.
 
     Args:
-        model: called with (N, height, width, 3) uint8; returns (N, K, height / n, width / n), K at
-            least 2 and at most 255, n a whole number: scores, of which the highest is taken.
+        model: called with tiles as `normalize` says; returns (N, K, height / n, width / n), K at
+            least 2 and at most 254, n a whole number: scores, of which the highest is taken.
         stride: a multiple of n; by default a tile, without overlap. Half a tile is usual.
         window: `hann` or `mean`: see `stitch.blending_weights`.
-        dataset, folder, model_name, tile_size, on_error, rank, world_size, on_slide, progress,
-            options: as for `predict`, which also tells of errors.
+        dataset, folder, model_name, normalize, tile_size, on_error, rank, world_size, on_slide,
+            progress, options: as for `predict`, which also tells of errors.
 
     Of a slide under way, scores lie in files in `folder`: 4 * (K + 1) bytes for each pixel
     of one row of BigChunks across the picture, and its classes, a byte a pixel. Called again, it
@@ -74,12 +77,13 @@ def segment(
     """
     if window not in WINDOWS:
         raise OptionError(f"window must be one of {', '.join(WINDOWS)}, not {window!r}")
+    fed = FedModel.of(model, normalize)
     return run_slides(
         dataset,
         folder,
         ".tif",
-        {"version": _VERSION, "model_name": model_name, "window": window},
-        lambda results: _Segmentation(results, model, window),
+        {"version": _VERSION, "model_name": model_name, "window": window, **fed.given.record},
+        lambda results: _Segmentation(results, fed, window),
         on_error=on_error,
         rank=rank,
         world_size=world_size,
@@ -94,7 +98,7 @@ def segment(
 class _Segmentation:
     """A `Work`: a picture of classes for each slide. Slides come one after the other."""
 
-    def __init__(self, results: ResultFolder, model: Model, window: str) -> None:
+    def __init__(self, results: ResultFolder, model: FedModel, window: str) -> None:
         self._results, self._model, self._window = results, model, window
         self._begun: dict[int, Saved] = {}
         self._forgotten: set[Path] = set()
@@ -128,7 +132,8 @@ class _Segmentation:
                     left[slide] -= int(of_slide.sum())
                     if not left[slide]:
                         path = source.dataset.slides[slide].path
-                        written = self._results.write(path, under_way.write)
+                        write = partial(under_way.write, self._model.given)
+                        written = self._results.write(path, write)
                         under_way.close()
                         under_way = None
                         self.forget(path)
@@ -223,11 +228,11 @@ class _Slide:
             side = float(rows[0, Info.MPP_PM]) / 1e6 * self._step
             self._mpp = (side, side)
 
-    def write(self, path: Path) -> None:
+    def write(self, given: ModelInput, path: Path) -> None:
         """Write the picture, once all tiles have come."""
         pixel = (self._stride[0] / self._pixels.width, self._stride[1] / self._pixels.height)
         told = origin(self._source.dataset.slides[self._slide], self._source.file_of(self._slide))
-        write_classes(path, self._stitcher.classes(), self._mpp, pixel, told)
+        write_classes(path, self._stitcher.classes(), self._mpp, pixel, told | given.record)
 
     def close(self) -> None:
         """Let go of the files; those that a call can go on with stay."""
@@ -261,7 +266,7 @@ class _Slide:
 
 
 def _scores(
-    model: Model, tiles: Any, rows: Rows, source: TileSource, shape: tuple[int, ...] | None
+    model: FedModel, tiles: Any, rows: Rows, source: TileSource, shape: tuple[int, ...] | None
 ) -> Features:
     """What the model says of a batch, (N, K, height, width); `shape` is what it said before."""
     output = ask(model, tiles, rows, source)
