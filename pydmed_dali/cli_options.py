@@ -115,5 +115,8 @@ StudiedSlides = Annotated[
     typer.Argument(help="The folder of your slides; without it, typical figures are used."),
 ]
 CropsPerSecond = Annotated[
-    float | None, typer.Option(min=1, help="The speed you need; by default near the highest.")
+    float | None,
+    typer.Option(
+        min=1, help="The speed that your training needs; by default, a row that repeats little."
+    ),
 ]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from pydmed_dali.dali.device import core_count
@@ -124,6 +124,7 @@ def as_dict(study: Study, wishes: Wishes, advice: Advice, scale: Scale) -> dict[
         "memory_gib": wishes.memory_bytes / _GIB,
         "wanted_crops_per_second": wishes.crops_per_second,
         "reached": advice.reaches,
+        "why": advice.why,
         "options": source_options(advice.chosen.setting, scale),
         "expected": _expected(advice.chosen),
         "alternatives": [
@@ -155,11 +156,10 @@ def show_plan(console: Console, study: Study, wishes: Wishes, advice: Advice, sc
     )
     console.print(_table(advice))
     console.print()
-    if wishes.crops_per_second and not advice.reaches:
-        console.print(
-            f"{wishes.crops_per_second:,.0f} crops/s are not reached: "
-            f"{_remedy(advice.chosen.limit)}.\n"
-        )
+    console.print(advice.why, highlight=False)
+    if not advice.reaches:
+        console.print(f"What limits: {_remedy(advice.chosen.limit)}.", highlight=False)
+    console.print()
     console.print("BigChunkSource(")
     console.print("    dataset,")
     for name, value in source_options(advice.chosen.setting, scale).items():
@@ -199,15 +199,18 @@ def _expected(found: Forecast) -> dict[str, Any]:
         "slides_per_batch": found.slides_per_batch,
         "same_chunk_pairs": found.same_chunk_pairs,
         "share_per_pass": found.share_per_pass,
+        "new_megapixels_per_second": found.new_megapixels_per_second,
     }
 
 
 def _table(advice: Advice) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    headings = ["", "crops per\nchunk", "crops/s", "limit", "decoded/\ndelivered"]
-    headings += ["slides in\na batch", "pairs of\none chunk", "seen in\na pass", "memory"]
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("", "limit") else "right")
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    headings = ["", "crops\nper\nchunk", "crops/s", "limit", "decoded/\ndelivered"]
+    headings += ["slides\nin a\nbatch", "pairs\nof one\nchunk", "seen\nin a\npass"]
+    headings += ["new\nMpx/s", "memory"]
+    for heading in headings:  # in 80 columns none is cut; in fewer, words go on below
+        justify: JustifyMethod = "left" if heading in ("", "limit") else "right"
+        table.add_column(heading, justify=justify, overflow="fold")
     for found in advice.options:
         chosen = found is advice.chosen
         table.add_row(
@@ -219,6 +222,7 @@ def _table(advice: Advice) -> Table:
             f"{found.slides_per_batch:.0f}",
             f"{found.same_chunk_pairs:.1%}",
             f"{found.share_per_pass:.2%}",
+            f"{found.new_megapixels_per_second:,.0f}",
             f"{found.memory_bytes / _GIB:.1f} GiB",
             style="bold" if chosen else None,
         )

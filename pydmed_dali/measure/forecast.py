@@ -80,6 +80,9 @@ class Forecast:
     """Share of the pairs of crops in a batch that come from the same BigChunk."""
     share_per_pass: float
     """Share of the area from which a usual slide's crops are drawn that one pass sees."""
+    new_megapixels_per_second: float
+    """Pixels, in millions, of a chunk that none of its crops showed before: what comes that is new,
+    where `crops_per_second` counts what is shown again too."""
     memory_bytes: int
     """Of the ring and the batches in flight; the processes themselves come on top."""
 
@@ -108,6 +111,7 @@ def forecast(
         slides_per_batch=slides,
         same_chunk_pairs=pairs,
         share_per_pass=_share_seen(setting, kind),
+        new_megapixels_per_second=speeds[limit] * _new_pixels(setting, kind) / 1e6,
         memory_bytes=setting.ring_bytes + setting.batch_bytes,
     )
 
@@ -142,11 +146,25 @@ def _mixing(setting: Setting, dataset: Dataset) -> tuple[float, float]:
 
 
 def _share_seen(setting: Setting, kind: SlideKind) -> float:
-    """A chunk's share of a slide, times the share of the chunk that its crops cover if they fall
-    independently: 1 - exp(-R * crop area / chunk area). Of tissue, a chunk is taken to be full.
-    """
+    """A chunk's share of a slide, times the share of the chunk that its crops cover."""
+    area = _chunk_area(setting, kind)
+    share = min(area / (kind.extent.area * kind.eligible), 1.0)
+    return share * _covered(setting, area)
+
+
+def _new_pixels(setting: Setting, kind: SlideKind) -> float:
+    """Pixels of a chunk that a crop shows and none before it did, on average over its crops."""
+    area = _chunk_area(setting, kind)
+    return area * _covered(setting, area) / setting.crops_per_chunk
+
+
+def _chunk_area(setting: Setting, kind: SlideKind) -> int:
     width = min(setting.chunk.width, kind.extent.width)
-    height = min(setting.chunk.height, kind.extent.height)
-    density = setting.crops_per_chunk * setting.crop.area / (width * height)
-    share = min(width * height / (kind.extent.area * kind.eligible), 1.0)
-    return share * (1 - float(np.exp(-density)))
+    return width * min(setting.chunk.height, kind.extent.height)
+
+
+def _covered(setting: Setting, area: int) -> float:
+    """The share of a chunk that its crops cover if they fall independently: 1 - exp(-R * crop area
+    / chunk area). Of tissue, a chunk is taken to be full.
+    """
+    return 1 - float(np.exp(-setting.crops_per_chunk * setting.crop.area / area))

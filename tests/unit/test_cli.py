@@ -365,6 +365,22 @@ def test_plan_without_slides_uses_typical_figures() -> None:
     assert "name your slides" in result.stdout and "BigChunkSource(" in result.stdout
 
 
+@pytest.mark.parametrize("columns", ["80", "60"])
+def test_no_word_of_a_plan_is_cut(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    result = CliRunner().invoke(app, ["plan", "--memory", "4"])
+    assert result.exit_code == 0
+    assert "…" not in result.stdout
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= int(columns)
+    if columns == "80":
+        words = result.stdout.split()
+        assert {"crops/s", "decoded/", "delivered", "Mpx/s", "memory", "crops_per_chunk=512,"} <= {
+            *words
+        }
+        assert sum(line.startswith("→") for line in lines) == 1
+
+
 def test_plan_for_slides_gives_options_that_work(slides: Path) -> None:
     arguments: list[str | Path] = [
         "plan",

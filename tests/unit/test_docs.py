@@ -112,6 +112,7 @@ def test_the_tables_of_the_choosing_page_are_what_plan_prints() -> None:
             f"| {found.setting.crops_per_chunk} | {found.crops_per_second:,.0f} | {found.limit} "
             f"| {found.decode_amplification:.2f} | {found.slides_per_batch:.0f} "
             f"| {found.same_chunk_pairs:.1%} | {found.share_per_pass:.2%} "
+            f"| {found.new_megapixels_per_second:,.0f} "
             f"| {found.memory_bytes / 2**30:.1f} GiB |" in page
         )
     for memory in (0.5, 1, 4):

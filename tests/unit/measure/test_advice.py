@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -90,6 +91,50 @@ def test_a_wanted_speed_is_reached_with_the_fewest_crops_per_chunk() -> None:
     unreached = asked(wanted=1e9)
     assert not unreached.reaches
     assert unreached.chosen.crops_per_second > 9_000
+
+
+@pytest.mark.parametrize("memory", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("storage", [0.0, 0.05, 0.5])
+def test_without_a_speed_the_row_is_chosen_that_shows_new_pixels_and_repeats_few(
+    memory: float, storage: float
+) -> None:
+    wishes = Wishes(Size(224, 224), 256, int(memory * GIB), 4, None)
+    costs = replace(TYPICAL, storage_chunk=storage)
+    advice = advise(wishes, costs, KIND, names_only(100))
+    new = [option.new_megapixels_per_second for option in advice.options]
+    place = advice.options.index(advice.chosen)
+    assert new[place] >= 0.9 * max(new)
+    assert all(found < 0.9 * max(new) for found in new[:place])
+    assert place < len(REUSES) - 1, "the least varied row shows the same pixels again and again"
+
+
+def test_new_pixels_are_those_that_no_crop_of_the_chunk_showed_before() -> None:
+    """Counted on a mask, of crops at random places of many chunks."""
+    setting = Setting(Size(400, 300), Size(50, 50), 8, 4, 30, 1)
+    found = forecast(setting, TYPICAL, SlideKind(Size(4000, 3000), Size(64, 64)), names_only(9), 2)
+    rng, new = np.random.default_rng(1), []
+    for _ in range(200):
+        mask = np.zeros((300, 400), bool)
+        for x, y in rng.integers(
+            (400, 300), size=(30, 2)
+        ).tolist():  # round the edges, as on tissue
+            rows, columns = np.arange(y, y + 50) % 300, np.arange(x, x + 50) % 400
+            mask[np.ix_(rows, columns)] = True
+        new.append(mask.sum() / 30)
+    per_crop = found.new_megapixels_per_second * 1e6 / found.crops_per_second
+    assert per_crop == pytest.approx(np.mean(new), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (None, r"show new pixels as fast as any row, within 10%\..* --crops-per-second"),
+        (2000, r"^Chosen: the fewest crops per chunk that reach 2,000 crops/s\.$"),
+        (1e9, r"crops/s are not reached\. Chosen: the fewest .* within 3% of the highest speed"),
+    ],
+)
+def test_the_rule_of_a_choice_is_told(wanted: float | None, words: str) -> None:
+    assert re.search(words, asked(wanted=wanted).why)
 
 
 def _reuse(advice: Advice) -> int:
