@@ -1,7 +1,8 @@
 """Train on gigapixel slides straight from the files: resident BigChunks, cropped inside DALI.
 
 The public names are imported when they are first used, so that a worker process, which imports this
-package too, loads neither DALI nor torch.
+package too, loads neither DALI nor torch. A page that a docstring names as docs/NAME.md is shown by
+`pydmed-dali docs NAME`.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import typer
 
 from pydmed_dali import __version__
 from pydmed_dali.annotation.defaults import EXCLUSIONS, MOST_BYTES
+from pydmed_dali.cli_help import docs, doctor
 from pydmed_dali.cli_options import (
     Annotations,
     Classes,
@@ -52,6 +53,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Train on gigapixel slides straight from the files, through NVIDIA DALI.",
+    epilog="A page that is named docs/NAME.md is shown by: pydmed-dali docs NAME",
 )
 
 
@@ -221,29 +223,8 @@ def preview(
         raise typer.Exit(1)
 
 
-@app.command()
-def doctor(
-    as_json: Json = False,
-    gpu_test: Annotated[
-        bool,
-        typer.Option("--gpu-test", help="Also try each residency on the GPU, pixel by pixel."),
-    ] = False,
-) -> None:
-    """Check this machine: libraries, GPU, cores, memory, and a worker and pipeline at work.
-
-    The exit code is 1 if something that is needed does not work; no GPU is not an error.
-    """
-    from rich.console import Console
-
-    from pydmed_dali.cli_doctor import as_dict, examine, is_well, show_checks
-
-    checks = examine(gpu_test)
-    if as_json:
-        typer.echo(json.dumps(as_dict(checks)))
-    else:
-        show_checks(Console(), checks)
-    if not is_well(checks):
-        raise typer.Exit(1)
+app.command()(doctor)
+app.command()(docs)
 
 
 @app.command()

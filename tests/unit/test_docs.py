@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from pydmed_dali import Info, Size, errors
+from pydmed_dali.cli import app
+from pydmed_dali.cli_help import find_page
 from pydmed_dali.cli_plan import plan_options, typical_study
-from pydmed_dali.errors import PydmedError
+from pydmed_dali.errors import OptionError, PydmedError
 from pydmed_dali.measure.advice import Advice, Wishes
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
 
@@ -208,3 +211,22 @@ def test_every_column_of_info_is_told() -> None:
     table = page[page.index("| columns of `pydmed_dali.Info`") : page.index("## Building blocks")]
     told = re.findall(r"`([A-Z0-9_]+)`", table)
     assert sorted(told) == sorted(column.name for column in Info)
+
+
+def test_every_page_that_the_code_names_is_shown_by_the_command() -> None:
+    named = set(re.findall(r"docs/[\w/.-]*\w", texts_of_the_code() + comments_of_the_code()))
+    pages = {name.removesuffix(".md") for name in named if not name.endswith(("*", "NAME.md"))}
+    assert len(pages) > 8 and {find_page(page).suffix for page in pages} == {".md"}
+    assert CliRunner().invoke(app, ["docs", "docs/sampling.md"]).stdout.startswith("# ")
+    listed = CliRunner().invoke(app, ["docs"]).stdout
+    assert all(f"{page.stem} " in listed for page in DOCS.rglob("*.md"))
+    with pytest.raises(OptionError, match=r"no page 'nothing'; pages are choosing, .*decisions/"):
+        find_page("nothing")
+
+
+def comments_of_the_code() -> str:
+    return "\n".join(
+        line.partition("#")[2]
+        for path in (DOCS.parent / "pydmed_dali").rglob("*.py")
+        for line in path.read_text().splitlines()
+    )

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-SHIPPED = ("LICENSE", "README.md", "pyproject.toml", "pydmed_dali", "pipelines", "tests")
+SHIPPED = ("LICENSE", "README.md", "pyproject.toml", "docs", "pydmed_dali", "pipelines", "tests")
 BUILD_LEFTOVERS = shutil.ignore_patterns("__pycache__", "*.egg-info")
 PROBE = """
 import importlib.util, json
@@ -102,10 +102,12 @@ def test_a_wheel_built_from_the_sdist_holds_the_package_and_nothing_else(wheel: 
         str(file.relative_to(copy))
         for folder, _, files in os.walk(copy / "pydmed_dali", followlinks=True)
         for file in (Path(folder) / name for name in files)
-        if file.suffix == ".py" or file.name == "py.typed"
+        if file.suffix in (".py", ".md") or file.name == "py.typed"
     }
     assert packaged == expected
     assert {"pydmed_dali/py.typed", "pydmed_dali/pipelines/__init__.py"} <= packaged
+    pages = {f"pydmed_dali/docs/{page}.md" for page in ("sampling", "decisions/0007-reading-tiles")}
+    assert pages <= packaged
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
@@ -115,7 +117,9 @@ def test_a_wheel_imports_the_pipelines(wheel: Path, tmp_path: Path) -> None:
     for file in _pipelines_seen_by(python, cwd=tmp_path):
         assert file.is_file()
         assert file.is_relative_to(tmp_path / "environment")
-    assert (python.parent / "pydmed-dali").is_file()
+    program = python.parent / "pydmed-dali"
+    assert "# Inference" in _run(program, "docs", "docs/inference.md", cwd=tmp_path)
+    assert "sampling" in _run(program, "docs", cwd=tmp_path)
 
 
 def test_an_editable_install_imports_the_pipelines(tmp_path: Path) -> None:
