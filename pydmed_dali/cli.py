@@ -24,6 +24,7 @@ from pydmed_dali.cli_options import (
     DefaultMpp,
     DemoCropSize,
     Exclusions,
+    Frame,
     Json,
     Level,
     LoaderProcesses,
@@ -170,6 +171,7 @@ def preview(
     min_tissue: PreviewTissue = 0.5,
     masks: Masks = None,
     tissue_values: TissueValues = None,
+    frame: Frame = "auto",
     annotations: ShownAnnotations = None,
     exclusions: Exclusions = None,
     max_annotation_bytes: MaxAnnotationBytes = MOST_BYTES,
@@ -200,6 +202,7 @@ def preview(
         min_tissue,
         masks,
         tissue_values,
+        frame,
         level,
         mpp,
         chunk_size,
@@ -240,6 +243,7 @@ def plan(
     min_tissue: MinTissue = None,
     masks: Masks = None,
     tissue_values: TissueValues = None,
+    frame: Frame = "auto",
     memory: RingMemory = None,
     crops_per_second: CropsPerSecond = None,
     seconds: Annotated[float, typer.Option(min=0.5, help="Length of each of two timed runs.")] = 5,
@@ -255,7 +259,7 @@ def plan(
     from pydmed_dali.geometry import Size
 
     wishes = cli_plan.usual_wishes(Size(crop_size, crop_size), batch_size, memory, crops_per_second)
-    own = (None if masks is None else str(masks), tissue_values)
+    own = (None if masks is None else str(masks), tissue_values, None if frame == "auto" else frame)
     scale = cli_plan.Scale(level, mpp, min_tissue, magnification, default_mpp, mpp_override, *own)
     if slides is None:
         study = cli_plan.typical_study()
@@ -285,6 +289,7 @@ def infer(
     min_tissue: MinTissue = None,
     masks: Masks = None,
     tissue_values: TissueValues = None,
+    frame: Frame = "auto",
     annotations: Annotations = None,
     classes: Classes = None,
     exclusions: Exclusions = None,
@@ -330,6 +335,7 @@ def infer(
         min_tissue=min_tissue,
         masks=masks,
         tissue_values=tissue_values,
+        frame=frame,
         annotations=annotations,
         exclusions=exclusions or EXCLUSIONS,
         max_annotation_bytes=max_annotation_bytes,

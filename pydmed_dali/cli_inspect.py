@@ -17,6 +17,7 @@ from pydmed_dali.annotation.reader import read_annotations
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import AnnotationError, PydmedError, SlideReadError
 from pydmed_dali.geometry import Point, Region, Size
+from pydmed_dali.loader.annotation_frame import place_annotations
 from pydmed_dali.loader.annotation_plan import ReadingRules
 from pydmed_dali.loader.beside import names_beside
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
@@ -145,7 +146,7 @@ def _drawn(
         return {}, None
     try:
         annotations = read_annotations(file, rules.exclusions, rules.max_bytes)
-        annotations.check_against(facts.dimensions)
+        place_annotations(annotations, facts, rules.frame)
     except AnnotationError as error:
         return {}, str(error)
     return annotations.areas, None

@@ -34,6 +34,13 @@ Masks = Annotated[
 TissueValues = Annotated[
     str | None, typer.Option(help="Values of such masks that are tissue, e.g. 1,3-5 or #ff0000.")
 ]
+Frame = Annotated[
+    str,
+    typer.Option(
+        help="What masks and annotations refer to: bounds (what was scanned, as QuPath shows it), "
+        "slide (all that OpenSlide shows), or auto."
+    ),
+]
 Annotations = Annotated[
     Path | None,
     typer.Option(help="A folder of annotations, or one slide's file: only tiles in their regions."),

@@ -53,6 +53,7 @@ class Scale:
     mpp_override: float | None = None
     masks: str | None = None
     tissue_values: str | None = None
+    frame: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:

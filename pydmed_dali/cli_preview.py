@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +20,7 @@ from pydmed_dali.loader.own_masks import plan_tissue
 from pydmed_dali.preview.drawn import DrawnSlide, Wishes, draw_slide, first_visits
 from pydmed_dali.preview.picture import draw_picture
 from pydmed_dali.slide.cache import cache_folder
+from pydmed_dali.slide.frame import check_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ def make_wishes(
     min_tissue: float,
     masks: Path | None,
     tissue_values: str | None,
+    frame: str,
     level: int | None,
     mpp: float | None,
     chunk_size: int,
@@ -83,7 +85,7 @@ def make_wishes(
         level=level,
         mpp=mpp,
         seed=seed,
-        tissue=plan_tissue(dataset, min_tissue or None, masks, tissue_values),
+        tissue=plan_tissue(dataset, min_tissue or None, masks, tissue_values, check_frame(frame)),
         cache=cache_folder(None),
         chunks=chunks,
         crops=_CROPS,
@@ -92,7 +94,7 @@ def make_wishes(
         default_mpp=default_mpp,
         mpp_override=mpp_override,
         annotations={} if annotations is None else find_annotations(dataset, annotations),
-        rules=rules or ReadingRules(),
+        rules=replace(rules or ReadingRules(), frame=frame),
     )
 
 

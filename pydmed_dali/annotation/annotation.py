@@ -70,6 +70,9 @@ class Annotations:
     """The annotation file, for messages."""
     regions: tuple[Annotation, ...]
     """At least one."""
+    frame: str = "slide"
+    """Where (0, 0) is in the program that writes such files: the corner of the whole `slide`, or of
+    its scanned `bounds`. Coordinates are the file's own either way."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))

@@ -48,11 +48,12 @@ def read_annotations(
 ) -> Annotations:
     """Read what is drawn on a slide: GeoJSON (QuPath), or the XML of ASAP, ImageScope or HALO.
 
-    The format is known by the contents. Coordinates are taken as level-0 pixels, as all these
-    programs write them. Regions of the classes `exclusions` (in any case of letters) are cut out of
-    all others and are no regions themselves: by default `Exclusion` and QuPath's `Ignore*`.
-    Polygons that cross themselves are repaired, what has no area (points, lines, polygons of fewer
-    than three corners) is left out, each with a warning by logging.
+    The format is known by the contents. Coordinates are level-0 pixels, as all these programs write
+    them; `Annotations.frame` says whose corner is (0, 0). Regions of the classes `exclusions` (in
+    any case of letters) are cut out of all others and are no regions themselves: by default
+    `Exclusion` and QuPath's `Ignore*`. Polygons that cross themselves are repaired, what has no
+    area (points, lines, polygons of fewer than three corners) is left out, each with a warning by
+    logging.
 
     Raises `AnnotationError`, naming the file, when it cannot be read, is larger than `max_bytes`,
     is none of the formats, holds coordinates that are no numbers or an outline that crosses itself
@@ -69,7 +70,7 @@ def read_file(path: Path, exclusions: Collection[str], max_bytes: int) -> FileCo
     check_exclusions(exclusions)
     try:
         data = _read(path, max_bytes)
-        outlines = _parse(data)
+        outlines, frame = _parse(data)
         built, notes = build_polygons(outlines, exclusions)
         if not built:
             raise AnnotationError(_nothing(outlines, notes, exclusions))
@@ -87,7 +88,7 @@ def read_file(path: Path, exclusions: Collection[str], max_bytes: int) -> FileCo
         if is_among(name, exclusions)
     }
     warnings = tuple(f"{path}: {told}" for told in _warnings(outlines, notes))
-    return FileContent(Annotations(path, regions), digest_of(data), excluded, warnings)
+    return FileContent(Annotations(path, regions, frame), digest_of(data), excluded, warnings)
 
 
 def _warnings(outlines: Sequence[Outline], notes: Notes) -> Iterator[str]:
@@ -154,14 +155,19 @@ def _read(path: Path, max_bytes: int) -> bytes:
     return data
 
 
-def _parse(data: bytes) -> list[Outline]:
+def _parse(data: bytes) -> tuple[list[Outline], str]:
+    """(outlines, `Annotations.frame`).
+
+    QuPath shows of a slide only OpenSlide's bounds, since version 0.2.0; ImageScope shows a Leica
+    SCN so too, and HALO begins near there. ASAP shows all that OpenSlide does.
+    """
     if not data[:_HEAD].lstrip(_BEFORE_TEXT).startswith(b"<"):
-        return parse_geojson(data)
+        return parse_geojson(data), "bounds"
     root = parse_xml(data)
     if root.tag == asap.ROOT:
-        return asap.parse_asap(root)
+        return asap.parse_asap(root), "slide"
     if root.tag == imagescope.ROOT:
-        return imagescope.parse_imagescope(root)
+        return imagescope.parse_imagescope(root), "bounds"
     raise AnnotationError(
         f"its XML begins with <{root.tag[:_HEAD]}>; expected <{asap.ROOT}> (ASAP) or "
         f"<{imagescope.ROOT}> (ImageScope, HALO)"

@@ -27,6 +27,7 @@ from pydmed_dali.loader.pool import pickle_loader
 from pydmed_dali.plan.depth import Depth
 from pydmed_dali.plan.weights import read_weights
 from pydmed_dali.slide.cache import cache_folder
+from pydmed_dali.slide.frame import check_frame
 from pydmed_dali.slide.tissue_values import GivenValues
 
 
@@ -68,6 +69,10 @@ class BigChunkSource(RunningSource):
         exclusions: classes of annotations whose regions are cut out of all others, in any case of
             letters: `["_2"]` for CAMELYON16's files. By default `Exclusion` and QuPath's `Ignore*`.
         max_annotation_bytes: the largest annotation file that is read; others are an error.
+        frame: of slides that tell which rectangle was scanned (MIRAX, Leica and others), what
+            annotations and masks refer to: `bounds`, that rectangle, as QuPath exports them;
+            `slide`, all that OpenSlide shows. `auto` decides by the program that writes such
+            annotations, and by a mask's proportions, and says so in the log. See docs/datasets.md.
         cache_dir: folder in which facts of slides and computed masks are kept for the next run;
             None for the one named by PYDMED_DALI_CACHE, else `pydmed-dali` in the user's cache
             folder.
@@ -133,6 +138,7 @@ class BigChunkSource(RunningSource):
         classes: Classes | None = None,
         exclusions: Collection[str] = EXCLUSIONS,
         max_annotation_bytes: int = MOST_BYTES,
+        frame: str = "auto",
         cache_dir: str | os.PathLike[str] | None = None,
         resident: int = 32,
         crops_per_chunk: int = 512,
@@ -182,7 +188,7 @@ class BigChunkSource(RunningSource):
             default_mpp=default_mpp,
             mpp_override=mpp_override,
             min_tissue=min_tissue,
-            tissue_rules=mask_rules(min_tissue, masks, tissue_values),
+            tissue_rules=mask_rules(min_tissue, masks, tissue_values, check_frame(frame)),
             computes_masks=min_tissue is not None and masks is None,
             resident=resident,
             crops_per_chunk=crops_per_chunk,
@@ -206,10 +212,10 @@ class BigChunkSource(RunningSource):
         self.device = choose_device(device)
         self._gpu = current_gpu() if self.device == "gpu" else None
         self._bond = Bond(batch_size, prefetch_depth, self._gpu)
-        tissue = plan_tissue(dataset, min_tissue, masks, tissue_values)
+        tissue = plan_tissue(dataset, min_tissue, masks, tissue_values, frame)
         folder = cache_folder(cache_dir)
         annotated = plan_annotations(
-            dataset, annotations, classes, folder, exclusions, max_annotation_bytes
+            dataset, annotations, classes, folder, exclusions, max_annotation_bytes, frame
         )
         if annotated is not None:
             self.options = replace(self.options, annotated=annotated.identity)

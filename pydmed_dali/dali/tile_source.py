@@ -22,11 +22,12 @@ from pydmed_dali.dali.ranks import choose_rank, warn_of_copies
 from pydmed_dali.dali.work import tile_work
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import NoTilesError, OptionError, StateError
-from pydmed_dali.geometry import Size
+from pydmed_dali.geometry import Region, Size
 from pydmed_dali.loader.annotation_plan import AnnotationPlan
 from pydmed_dali.loader.beside import Beside
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.messages import Failed, SurveyPlan
+from pydmed_dali.loader.notices import Notices
 from pydmed_dali.loader.own_annotations import plan_annotations
 from pydmed_dali.loader.own_masks import Masks, mask_rules, plan_tissue
 from pydmed_dali.loader.survey import Survey
@@ -36,6 +37,7 @@ from pydmed_dali.plan.grid import SlideGrid
 from pydmed_dali.plan.tile_sampler import TileSampler
 from pydmed_dali.slide.cache import cache_folder
 from pydmed_dali.slide.file_identity import FileIdentity
+from pydmed_dali.slide.frame import check_frame
 from pydmed_dali.slide.tissue_values import GivenValues
 
 logger = logging.getLogger("pydmed_dali.dali")
@@ -67,7 +69,7 @@ class TileSource(BoundSource):
         masks, tissue_values: masks of your own, for `min_tissue`; as for `BigChunkSource`.
         annotations, classes: only tiles whose centre lies in one of these classes, by default any
             that is drawn; files as for `BigChunkSource`.
-        exclusions, max_annotation_bytes: as for `BigChunkSource`.
+        exclusions, max_annotation_bytes, frame: as for `BigChunkSource`.
         done: tiles that need not come again, by their slide's path: (n, 2), `Info.X` and `Info.Y`
             as an earlier run showed them. Where nothing of a slide would be left, it comes whole.
         chunk_size: side of a BigChunk in pixels, or a `Size`: what is read from disk at once.
@@ -106,6 +108,7 @@ class TileSource(BoundSource):
         classes: Sequence[str] | None = None,
         exclusions: Collection[str] = EXCLUSIONS,
         max_annotation_bytes: int = MOST_BYTES,
+        frame: str = "auto",
         done: Mapping[Path, NDArray[np.int64]] | None = None,
         chunk_size: int | Size = 4096,
         rank: int | None = None,
@@ -138,7 +141,7 @@ class TileSource(BoundSource):
             default_mpp=default_mpp,
             mpp_override=mpp_override,
             min_tissue=min_tissue,
-            tissue_rules=mask_rules(min_tissue, masks, tissue_values),
+            tissue_rules=mask_rules(min_tissue, masks, tissue_values, check_frame(frame)),
             computes_masks=min_tissue is not None and masks is None,
             pixel=loader.pixel_format,
         )
@@ -149,13 +152,14 @@ class TileSource(BoundSource):
         plan = TilesPlan(
             self.tile,
             self.stride,
-            plan_tissue(dataset, min_tissue, masks, tissue_values),
+            plan_tissue(dataset, min_tissue, masks, tissue_values, frame),
             plan_annotations(
-                dataset, annotations, classes, folder, exclusions, max_annotation_bytes
+                dataset, annotations, classes, folder, exclusions, max_annotation_bytes, frame
             ),
         )
         self._downsamples: dict[int, tuple[float, float]] = {}
         self._files: dict[int, FileIdentity | None] = {}
+        self._bounds: dict[int, Region | None] = {}
         self._done: dict[int, NDArray[np.bool_]] = {}
         survey = Survey(
             [record.path for record in dataset.slides],
@@ -209,6 +213,13 @@ class TileSource(BoundSource):
     def extents(self) -> dict[int, Size]:
         """How large each slide is in view pixels, by position in `Dataset.slides`."""
         return {slide: grid.extent for slide, grid in self._grids.items()}
+
+    @property
+    def bounds(self) -> dict[int, Region | None]:
+        """What of each slide was scanned, in level-0 pixels, by position in `Dataset.slides`; None
+        for the whole slide, as far as its file tells.
+        """
+        return dict(self._bounds)
 
     @property
     def grid_shapes(self) -> dict[int, tuple[int, int]]:
@@ -296,13 +307,16 @@ class TileSource(BoundSource):
         """The grid of each slide that can be read and has a tile, and why the others have none."""
         grids: dict[int, SlideGrid] = {}
         skipped: dict[int, str] = {}
+        notices = Notices()
         for found in survey:
             slide = found.chunk
             if isinstance(found, Failed):
                 logger.warning("%s; the slide is skipped", found.error)
                 skipped[slide] = str(found.error)
                 continue
+            notices.say(self.dataset.slides[slide].path, found.notices)
             view = found.view
+            self._bounds[slide] = found.bounds
             self._downsamples[slide], self._files[slide] = view.downsample, found.file
             grids[slide] = SlideGrid.of(
                 view.dimensions,

@@ -29,11 +29,11 @@ def write_classes(
     classes: Classes,
     mpp: tuple[float, float] | None,
     pixel: tuple[float, float],
-    slide: Mapping[str, str] | None = None,
+    slide: Mapping[str, Any] | None = None,
 ) -> None:
     """Write (height, width) class numbers, `NOTHING` where there is none; `mpp` is of its pixels,
     and `pixel` how large (x, y) they are in level-0 pixels of the slide. `slide` tells which slide
-    it is: see `folder.origin`.
+    it is: see `folder.origin`; its `bounds`, [x, y, width, height], tell what of it was scanned.
 
     Each level has half as many pixels a side as the one before, every second one of each axis, so
     that all are class numbers. `classes` may be larger than the memory: a tile at a time is taken.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,9 @@ import tifffile
 
 from pydmed_dali.errors import OptionError
 from pydmed_dali.infer.class_picture import COLOURS, Classes
+from pydmed_dali.slide.frame import check_frame
+
+logger = logging.getLogger("pydmed_dali.infer")
 
 
 def contours(
@@ -21,6 +25,7 @@ def contours(
     names: Mapping[int, str],
     file: str | os.PathLike[str],
     level: int = 0,
+    frame: str = "auto",
 ) -> None:
     """Write the outlines of some classes of a picture that `segment` wrote, as GeoJSON.
 
@@ -28,17 +33,22 @@ def contours(
         picture: the TIFF.
         names: what the classes that are wanted are called, by number.
         file: the GeoJSON to write: a FeatureCollection of a MultiPolygon for each class, with
-            holes, in level-0 pixels of the slide, along the borders of the picture's pixels.
+            holes, in level-0 pixels, along the borders of the picture's pixels.
         level: of the picture's pyramid, each half as large as the one before: a coarse one has
             outlines that viewers show at once, of large pictures.
+        frame: of a slide of which a rectangle was scanned (MIRAX, Leica and others): `bounds`
+            counts from the corner of what was scanned, as QuPath shows it; `slide` from that of all
+            that OpenSlide shows. `auto` is `bounds`, and the log says so.
 
     Raises `OptionError` for a picture that `segment` did not write, and for a level that it has
     not.
     """
+    check_frame(frame)
     with tifffile.TiffFile(picture) as opened:
         try:
             told = json.loads(opened.pages.first.description)
             step = np.array(told["pixel_level0"], np.float64)
+            bounds = told.get("bounds")
         except (ValueError, KeyError, TypeError) as error:
             raise OptionError(
                 f"{picture} does not tell the size of its pixels: segment writes ones that do"
@@ -49,8 +59,23 @@ def contours(
                 f"level={level} was asked for, and {picture} has the levels 0..{len(levels) - 1}"
             )
         classes = levels[level].asarray()
+    corner = np.zeros(2)
+    if bounds is not None and frame != "slide":
+        corner = np.array(bounds[:2], np.float64)
+        if frame == "auto":
+            logger.warning(
+                "%s: its outlines count from the corner of what was scanned, (%d, %d) of the "
+                "slide, as QuPath shows it; frame='slide' or 'bounds' says otherwise",
+                *(picture, *bounds[:2]),
+            )
     features = [
-        _feature(classes == number, name, COLOURS[(number - 1) % len(COLOURS)], step * 2**level)
+        _feature(
+            classes == number,
+            name,
+            COLOURS[(number - 1) % len(COLOURS)],
+            step * 2**level,
+            corner,
+        )
         for number, name in names.items()
         if (classes == number).any()
     ]
@@ -59,10 +84,14 @@ def contours(
 
 
 def _feature(
-    mask: np.ndarray, name: str, colour: tuple[int, int, int], step: np.ndarray
+    mask: np.ndarray,
+    name: str,
+    colour: tuple[int, int, int],
+    step: np.ndarray,
+    corner: np.ndarray,
 ) -> dict[str, Any]:
     boxes = np.array(list(_runs(mask)), np.float64)
-    united = shapely.union_all(shapely.box(*(boxes * np.tile(step, 2)).T))
+    united = shapely.union_all(shapely.box(*(boxes * np.tile(step, 2) - np.tile(corner, 2)).T))
     parts = [part for part in shapely.get_parts(united) if part.area]
     return {
         "type": "Feature",

@@ -32,6 +32,7 @@ from pydmed_dali.loader.own_masks import mask_rules
 from pydmed_dali.plan.tile_window import share_slides
 from pydmed_dali.slide.cache import cache_folder
 from pydmed_dali.slide.file_identity import file_identity
+from pydmed_dali.slide.frame import check_frame
 from pydmed_dali.slide.open_slide import READERS
 from pydmed_dali.wording import some
 
@@ -134,6 +135,7 @@ def run_slides(
     if on_error not in ("skip", "raise"):
         raise OptionError(f"on_error must be 'skip' or 'raise', not {on_error!r}")
     check_exclusions(options.get("exclusions", EXCLUSIONS))
+    check_frame(options.get("frame", "auto"))
     tile = Size.of(tile_size, "tile_size")
     step = tile if stride is None else Size.of(stride, "stride")
     if all(options.get(name) is None for name in ("level", "mpp", "magnification")):
@@ -181,6 +183,7 @@ def _over(
         cache_folder(options.get("cache_dir")),
         options.pop("exclusions", EXCLUSIONS),
         options.pop("max_annotation_bytes", MOST_BYTES),
+        options.get("frame", "auto"),
     )
     skipped = strange | ({} if plan is None else _without_regions(own, plan))
     over = {*skipped, *finished}
@@ -301,6 +304,8 @@ def _identity(tile: Size, stride: Size, options: Mapping[str, Any]) -> dict[str,
     rules = ReadingRules(tuple(options.get("exclusions", EXCLUSIONS)))
     # Only where they are given, so that what was begun before there were any can be gone on with.
     more = {name: options.get(name) for name in ("magnification", "default_mpp", "mpp_override")}
+    frame = options.get("frame", "auto")
+    more["frame"] = None if frame == "auto" or not annotated else frame
     return {
         **{name: value for name, value in more.items() if value is not None},
         "tile_size": str(tile),
@@ -308,7 +313,7 @@ def _identity(tile: Size, stride: Size, options: Mapping[str, Any]) -> dict[str,
         "level": options.get("level"),
         "mpp": options.get("mpp"),
         "min_tissue": options.get("min_tissue"),
-        "masks": mask_rules(*(options.get(n) for n in ("min_tissue", "masks", "tissue_values"))),
+        "masks": mask_rules(*map(options.get, ("min_tissue", "masks", "tissue_values", "frame"))),
         "annotated": (None if classes is None else list(classes)) if annotated else False,
         **({"exclusions": rules.identity} if annotated else {}),
         "readers": READERS,

@@ -231,8 +231,15 @@ class _Slide:
     def write(self, given: ModelInput, path: Path) -> None:
         """Write the picture, once all tiles have come."""
         pixel = (self._stride[0] / self._pixels.width, self._stride[1] / self._pixels.height)
-        told = origin(self._source.dataset.slides[self._slide], self._source.file_of(self._slide))
-        write_classes(path, self._stitcher.classes(), self._mpp, pixel, told | given.record)
+        told: dict[str, Any] = {
+            **origin(self._source.dataset.slides[self._slide], self._source.file_of(self._slide)),
+            **given.record,
+        }
+        bounds = self._source.bounds[self._slide]
+        if bounds is not None:
+            corner, size = bounds.location, bounds.size
+            told["bounds"] = [corner.x, corner.y, size.width, size.height]
+        write_classes(path, self._stitcher.classes(), self._mpp, pixel, told)
 
     def close(self) -> None:
         """Let go of the files; those that a call can go on with stay."""

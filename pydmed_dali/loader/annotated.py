@@ -12,11 +12,13 @@ from pydmed_dali.annotation.spans import Floats, Mask, Spans, find_spans
 from pydmed_dali.annotation.table import PolygonTable
 from pydmed_dali.errors import AnnotationError, SlideMaskError
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.loader.annotation_frame import AnnotationFrame, find_frame
 from pydmed_dali.loader.annotation_plan import AnnotationPlan
 from pydmed_dali.loader.kept_annotations import load_table
 from pydmed_dali.plan.eligible import Eligible
 from pydmed_dali.plan.runs import Runs
 from pydmed_dali.slide.cache import Cache, file_key
+from pydmed_dali.slide.protocol import SlideFacts
 from pydmed_dali.slide.view import View
 
 _VERSION = 1  # of the spans that are kept
@@ -34,16 +36,16 @@ class AnnotationFinder:
         self._plan, self._crop, self._cache = plan, crop, cache
         self._known: OrderedDict[Path, AnnotatedView] = OrderedDict()
 
-    def find(self, path: Path, dimensions: Size, view: View) -> AnnotatedView:
-        """What is drawn on the slide at `path`, of `dimensions` level-0 pixels.
+    def find(self, path: Path, facts: SlideFacts, view: View) -> AnnotatedView:
+        """What is drawn on the slide at `path`.
 
         Raises `SlideMaskError` where its annotation file cannot be used, is another than when the
         source was made, or is that of another slide.
         """
         known = self._known.pop(path, None)
         if known is None:
-            table = self._load(path, dimensions)
-            known = AnnotatedView(path, table, self._plan, view, self._crop, self._cache)
+            table, frame = self._load(path, facts)
+            known = AnnotatedView(path, table, frame, self._plan, view, self._crop, self._cache)
         self._known[path] = known
         # What others have grown to since they came, they are counted with now.
         held = sum(other.nbytes for other in self._known.values())
@@ -51,13 +53,14 @@ class AnnotationFinder:
             held -= self._known.popitem(last=False)[1].nbytes
         return known
 
-    def _load(self, slide: Path, dimensions: Size) -> PolygonTable | None:
+    def _load(self, slide: Path, facts: SlideFacts) -> tuple[PolygonTable | None, AnnotationFrame]:
         file = self._plan.files.get(slide)
         if file is None:
-            return None
+            return None, AnnotationFrame(Point(0, 0))
         try:
             kept = load_table(file.path, self._plan.rules, self._cache)
-            kept.table.refuse_outside(file.path, dimensions)
+            rule = self._plan.rules.frame
+            frame = find_frame(file.path, kept.table, file.frame, facts, rule)
         except AnnotationError as error:
             raise SlideMaskError(f"{slide}: its annotations cannot be used: {error}") from error
         if kept.digest != file.digest:
@@ -65,7 +68,7 @@ class AnnotationFinder:
                 f"{slide}: its annotation file {file.path} was changed since the source was made; "
                 "make the source anew"
             )
-        return kept.table
+        return kept.table, frame
 
 
 class AnnotatedView:
@@ -75,12 +78,14 @@ class AnnotatedView:
         self,
         path: Path,
         table: PolygonTable | None,
+        frame: AnnotationFrame,
         plan: AnnotationPlan,
         view: View,
         crop: Size,
         cache: Cache,
     ) -> None:
         self._path, self._table, self._plan = path, table, plan
+        self._origin, self.notice = frame.origin, frame.notice
         self._view, self._crop, self._cache = view, crop, cache
         self._centres: Spans | None = None  # the classes of the centres of crops at all places
         self._runs: dict[int, Runs] = {}
@@ -122,10 +127,9 @@ class AnnotatedView:
         """
         if self._table is None:
             return np.zeros(shape, np.uint8)
-        step_x, step_y = self._view.downsample
-        xs = np.arange(shape[1], dtype=np.float64) * stride.width + tile.width // 2 + 0.5
-        ys = np.arange(shape[0], dtype=np.float64) * stride.height + tile.height // 2 + 0.5
-        return find_spans(self._table, self._plan.classes, xs * step_x, ys * step_y).to_mask()
+        xs = np.arange(shape[1], dtype=np.float64) * stride.width + tile.width // 2
+        ys = np.arange(shape[0], dtype=np.float64) * stride.height + tile.height // 2
+        return find_spans(self._table, self._plan.classes, *self._middles(xs, ys)).to_mask()
 
     def _find_runs(self, number: int, eligible: Eligible | None) -> Runs:
         if self._table is None:
@@ -157,11 +161,14 @@ class AnnotatedView:
         return spans
 
     def _points(self, origin: Point, size: Size) -> tuple[Floats, Floats]:
-        """The middles of view pixels from `origin` on, in level-0 pixels."""
+        """The middles of view pixels from `origin` on, as the annotations count."""
         xs = np.arange(origin.x, origin.x + size.width, dtype=np.float64)
         ys = np.arange(origin.y, origin.y + size.height, dtype=np.float64)
+        return self._middles(xs, ys)
+
+    def _middles(self, xs: Floats, ys: Floats) -> tuple[Floats, Floats]:
         step_x, step_y = self._view.downsample
-        return (xs + 0.5) * step_x, (ys + 0.5) * step_y
+        return (xs + 0.5) * step_x - self._origin.x, (ys + 0.5) * step_y - self._origin.y
 
     def _nowhere(self, number: int, eligible: Eligible | None) -> SlideMaskError:
         file = self._plan.files.get(self._path)

@@ -27,6 +27,8 @@ class ReadingRules:
     """The classes whose regions are cut out of all others."""
     max_bytes: int = MOST_BYTES
     """The largest file that is read."""
+    frame: str = "auto"
+    """Whose corner coordinates count from: one of `FRAMES`. It decides nothing of the content."""
 
     @property
     def identity(self) -> str:
@@ -47,6 +49,8 @@ class AnnotationFile:
     """How many annotations it has of each class that is cut out of the others."""
     warnings: tuple[str, ...] = ()
     """What is remarkable about it."""
+    frame: str = "slide"
+    """As `Annotations.frame`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,8 @@ class AnnotationPlan:
         ]
         without = self.rules.identity or "nothing"
         files = f"{len(self.files)} files {digest.hexdigest()}"
-        return f"{', '.join(told)}; {files}; without {without}"
+        frame = "" if self.rules.frame == "auto" else f"; frame {self.rules.frame}"
+        return f"{', '.join(told)}; {files}; without {without}{frame}"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -97,9 +97,7 @@ class Filler:
             tissue = self._finder.find(job.path, slide, view) if self._finder else None
             stain = self._stains.find(job.path, slide) if self._stains else None
             annotated = (
-                self._annotations.find(job.path, slide.facts.dimensions, view)
-                if self._annotations
-                else None
+                self._annotations.find(job.path, slide.facts, view) if self._annotations else None
             )
             opened = True
             placement, slab, decoded, state = self._fill(job, slide, view, tissue, annotated)
@@ -121,6 +119,7 @@ class Filler:
             tissue=tissue.share if tissue else None,
             stain=stain,
             state=state,
+            notices=tuple(one.notice for one in (tissue, annotated) if one and one.notice),
             remarks=self._remarks(slide, view),
         )
 

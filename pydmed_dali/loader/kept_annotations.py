@@ -13,7 +13,7 @@ from pydmed_dali.annotation.table import PolygonTable
 from pydmed_dali.loader.annotation_plan import AnnotationFile, ReadingRules
 from pydmed_dali.slide.cache import Cache, file_key
 
-_VERSION = 3  # of what is kept of a file, and of how it is read
+_VERSION = 4  # of what is kept of a file, and of how it is read
 _DIGEST_CHARACTERS = 32
 
 
@@ -62,6 +62,7 @@ def _read(path: Path, rules: ReadingRules, cache: Cache) -> tuple[AnnotationFile
         "regions": dict(Counter(region.class_name for region in content.annotations.regions)),
         "excluded": dict(content.excluded),
         "warnings": list(content.warnings),
+        "frame": content.annotations.frame,
     }
     if polygons is not None and cache.keeps:
         cache.put(polygons, content.digest.encode() + content.annotations.table.to_bytes())
@@ -76,6 +77,7 @@ def _file(path: Path, found: dict[str, Any]) -> AnnotationFile:
         found["regions"],
         found["excluded"],
         tuple(found["warnings"]),
+        found["frame"],
     )
 
 

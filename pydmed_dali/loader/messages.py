@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydmed_dali.errors import OwnCodeError, SlideError
-from pydmed_dali.geometry import Point, Size
+from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.loader.annotation_plan import AnnotationPlan
 from pydmed_dali.loader.stain import StainPlan
 from pydmed_dali.loader.tissue import TissuePlan
@@ -159,6 +159,8 @@ class Loaded:
     """What a user should know of the slide's file, see `SlideFacts`, and of its resolution."""
     stain: Stain | None = None
     """How the slide is stained; None where that was not asked for, or could not be found."""
+    notices: tuple[str, ...] = ()
+    """What was chosen of the slide's masks and annotations, for the log; see `Notices`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,10 @@ class Surveyed:
     all are."""
     file: FileIdentity | None
     """The slide's file, None where there is none to be seen."""
+    bounds: Region | None = None
+    """What of the slide was scanned, in level-0 pixels; None for all of it."""
+    notices: tuple[str, ...] = ()
+    """What was chosen of the slide's masks and annotations, for the log; see `Notices`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from pydmed_dali.loader.annotation_plan import REST, AnnotationFile, AnnotationP
 from pydmed_dali.loader.annotation_processes import read_files
 from pydmed_dali.loader.beside import Beside, files_beside
 from pydmed_dali.plan.classes import PERIOD
+from pydmed_dali.slide.frame import check_frame
 from pydmed_dali.wording import some
 
 ANNOTATION_ENDINGS = (".geojson", ".json", ".xml")
@@ -45,6 +46,7 @@ def plan_annotations(
     cache: Path | None,
     exclusions: Collection[str] = EXCLUSIONS,
     max_bytes: int = MOST_BYTES,
+    frame: str = "auto",
 ) -> AnnotationPlan | None:
     """What a source's options ask for; None without annotations. Reads every annotation file.
 
@@ -61,7 +63,7 @@ def plan_annotations(
         return None
     names, shares = _read_classes(classes)
     check_exclusions(exclusions, names or ())
-    rules = ReadingRules(tuple(exclusions), _checked_bytes(max_bytes))
+    rules = ReadingRules(tuple(exclusions), _checked_bytes(max_bytes), check_frame(frame))
     files = _read_files(find_annotations(dataset, annotations), rules, cache)
     counts, excluded = Counter[str](), Counter[str]()
     for file in files.values():

@@ -8,6 +8,7 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError
 from pydmed_dali.loader.beside import Beside, files_beside
 from pydmed_dali.loader.tissue import TissuePlan
+from pydmed_dali.slide.frame import check_frame
 from pydmed_dali.slide.mask_image import VERSION, MaskFile
 from pydmed_dali.slide.tissue_threshold import METHOD
 from pydmed_dali.slide.tissue_values import GivenValues, TissueValues
@@ -26,6 +27,7 @@ def plan_tissue(
     min_tissue: float | None,
     masks: Masks | None,
     tissue_values: GivenValues | None = None,
+    frame: str = "auto",
 ) -> TissuePlan | None:
     """What a source's options ask for; None without `min_tissue`.
 
@@ -33,7 +35,7 @@ def plan_tissue(
     `tissue_values` that are none.
     """
     if min_tissue is not None:
-        return TissuePlan(min_tissue, find_masks(dataset, masks, tissue_values))
+        return TissuePlan(min_tissue, find_masks(dataset, masks, tissue_values, frame))
     if masks is not None or tissue_values is not None:
         raise OptionError(
             ("tissue_values" if masks is None else "masks")
@@ -43,7 +45,10 @@ def plan_tissue(
 
 
 def mask_rules(
-    min_tissue: float | None, masks: Masks | None, tissue_values: GivenValues | None
+    min_tissue: float | None,
+    masks: Masks | None,
+    tissue_values: GivenValues | None,
+    frame: str | None = "auto",
 ) -> str | None:
     """By which rules tissue is told, in words, for saved runs; None where nobody asks for it.
 
@@ -55,11 +60,15 @@ def mask_rules(
         return METHOD
     values = "" if tissue_values is None else f" by tissue_values {TissueValues.of(tissue_values)}"
     computed = f", else {METHOD}" if callable(masks) else ""
-    return f"own masks {VERSION}{values}{computed}"
+    of_frame = "" if frame in (None, "auto") else f", frame {frame}"
+    return f"own masks {VERSION}{values}{of_frame}{computed}"
 
 
 def find_masks(
-    dataset: Dataset, masks: Masks | None, tissue_values: GivenValues | None = None
+    dataset: Dataset,
+    masks: Masks | None,
+    tissue_values: GivenValues | None = None,
+    frame: str = "auto",
 ) -> dict[Path, MaskFile]:
     """The mask of each slide, by the slide's path; none without `masks`.
 
@@ -77,11 +86,12 @@ def find_masks(
             )
         return {}
     values = None if tissue_values is None else TissueValues.of(tissue_values)
+    check_frame(frame)
     found: dict[Path, MaskFile] = {}
     missing: list[str] = []
     for slide, mask in files_beside(dataset, "masks", masks, MASK_EXTENSIONS).items():
         if mask is not None and mask.is_file():
-            found[slide] = MaskFile(mask, values)
+            found[slide] = MaskFile(mask, values, frame)
         elif mask is not None:
             missing.append(f"{mask} for {slide}")
     if missing:

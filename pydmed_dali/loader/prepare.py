@@ -12,6 +12,7 @@ from pydmed_dali.errors import DatasetError, OptionError
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.cores import core_count
 from pydmed_dali.loader.messages import Failed, Surveyed, SurveyPlan
+from pydmed_dali.loader.notices import Notices
 from pydmed_dali.loader.own_masks import Masks, find_masks
 from pydmed_dali.loader.survey import Survey
 from pydmed_dali.slide.cache import cache_folder
@@ -27,6 +28,7 @@ def prepare(
     *,
     masks: Masks | None = None,
     tissue_values: GivenValues | None = None,
+    frame: str = "auto",
     default_mpp: float | None = None,
     mpp_override: float | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -42,7 +44,7 @@ def prepare(
 
     Args:
         dataset: the patients and their slides.
-        masks, tissue_values, cache_dir, read_timeout, loader: as for `BigChunkSource`.
+        masks, tissue_values, frame, cache_dir, read_timeout, loader: as for `BigChunkSource`.
         default_mpp, mpp_override: as for `BigChunkSource`.
         num_workers: processes; by default as many as there are cores. 0 computes in this one.
         progress: called as `progress(done, total)` after each slide, in the calling process.
@@ -53,7 +55,7 @@ def prepare(
     workers = core_count() if num_workers is None else num_workers
     if not isinstance(workers, int) or workers < 0:
         raise OptionError(f"num_workers must be an int of at least 0, not {num_workers!r}")
-    own = find_masks(dataset, masks, tissue_values)
+    own = find_masks(dataset, masks, tissue_values, frame)
     paths = [record.path for record in dataset.slides]
     areas = [TissueArea(0.0, None)] * len(paths)
     survey = Survey(
@@ -65,9 +67,12 @@ def prepare(
         workers,
         read_timeout,
     )
+    notices = Notices()
     with survey:
         for done, answer in enumerate(survey, 1):
             areas[answer.chunk] = _area(answer)
+            if isinstance(answer, Surveyed):
+                notices.say(paths[answer.chunk], answer.notices)
             if progress is not None:
                 progress(done, len(areas))
     if not any(area.pixels for area in areas):

@@ -18,6 +18,7 @@ from pydmed_dali.errors import (
     StateError,
 )
 from pydmed_dali.loader.messages import Answer, Failed, Job, Loaded
+from pydmed_dali.loader.notices import Notices
 from pydmed_dali.loader.pool import Pool
 from pydmed_dali.loader.statistics import Tally
 from pydmed_dali.loader.turns import Turns
@@ -126,6 +127,7 @@ class Residents:
         self._heard = 0  # the batch after which the loop may still say something
         self._files: dict[int, FileIdentity | None] = {}
         self._remarked: set[int] = set()
+        self._notices = Notices()
         self.bad_slides: dict[int, str] = {}
         """Slides that are not tried again, with the reason."""
         self.troubled_slides: dict[int, str] = {}
@@ -270,6 +272,7 @@ class Residents:
         if loaded.tissue is not None:
             self.tally.tissue_shares[search.present.slide] = loaded.tissue
         self._say_remarks(search.present.slide, loaded)
+        self._notices.say(self._dataset.slides[search.present.slide].path, loaded.notices)
         self._on_ready(Resident(slot, search.visit, search.present, loaded))
         self._slots.publish(loaded.chunk)
         if self.turns is not None:

@@ -68,12 +68,14 @@ def measure_stain(
     *,
     mask: str | os.PathLike[str] | None = None,
     tissue_values: GivenValues | None = None,
+    frame: str = "auto",
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Stain:
     """The stain of one slide, to be the target of others: a `MacenkoStain` or a `ReinhardStain`.
 
     `method` is `macenko` or `reinhard`; `mask` an image of the slide's tissue, else it is computed;
-    `tissue_values` says which of the image's values are tissue, as for `BigChunkSource`. Raises
+    `tissue_values` says which of the image's values are tissue, and `frame` whether it is of the
+    whole slide or of what was scanned, as for `BigChunkSource`. Raises
     `OptionError` for a slide without stained tissue, and what opening and reading raise.
     """
     if method not in METHODS:
@@ -82,7 +84,7 @@ def measure_stain(
     loader.cache = Cache(cache_folder(cache_dir))
     slide = loader.open_slide(path)
     try:
-        masks = {} if mask is None else {path: MaskFile.of(Path(mask), tissue_values)}
+        masks = {} if mask is None else {path: MaskFile.of(Path(mask), tissue_values, frame)}
         stain = StainFinder(StainPlan(method, masks), loader.cache, Scale()).find(path, slide)
     finally:
         slide.close()

@@ -25,16 +25,28 @@ class Surveyor:
     def look(self, job: Job, slide: Slide, file: FileIdentity | None) -> Surveyed:
         """Of the job's slide, which is this file; raises what is wrong with it."""
         view = self._scale.view(slide.facts, job.path)
-        tissue = None
+        tissue, notices = None, list[str]()
         if self._plan.masks is not None:
             own = self._plan.masks.get(job.path)
-            tissue = find_mask(job.path, slide, own, self._cache, self._scale).share
+            mask = find_mask(job.path, slide, own, self._cache, self._scale)
+            tissue, notices = mask.share, [mask.notice]
         wanted = None
         tiles = self._plan.tiles
         if self._wanted is not None and tiles is not None and not tiles.wants_all(view):
-            wanted = np.packbits(self._wanted.find(job.path, slide, view)).tobytes()
-        facts, mpp = slide.facts, self._scale.facts(slide.facts).mpp
-        return Surveyed(job.chunk, facts.dimensions, mpp, view, tissue, wanted, file)
+            found, told = self._wanted.find(job.path, slide, view)
+            wanted, notices = np.packbits(found).tobytes(), [*notices, *told]
+        facts = self._scale.facts(slide.facts)
+        return Surveyed(
+            job.chunk,
+            facts.dimensions,
+            facts.mpp,
+            view,
+            tissue,
+            wanted,
+            file,
+            facts.bounds,
+            tuple(notice for notice in notices if notice),
+        )
 
 
 def wanted_tiles(found: Surveyed, plan: TilesPlan) -> NDArray[np.bool_] | None:

@@ -43,13 +43,20 @@ class Tissue:
     """Part of the slide's area that is tissue, 0 to 1."""
     eligible: Eligible
     """Where crops may start, in view pixels."""
+    notice: str = ""
+    """What was chosen when a mask of the user's was read, for the log; it names no slide."""
 
     def to_bytes(self) -> bytes:
         """The same, as `from_bytes` reads it."""
         places, file = self.eligible, io.BytesIO()
         bits = np.packbits(places.blocks)
         np.savez_compressed(
-            file, share=self.share, rows=places.rows, columns=places.columns, bits=bits
+            file,
+            share=self.share,
+            rows=places.rows,
+            columns=places.columns,
+            bits=bits,
+            notice=np.array(self.notice),
         )
         return file.getvalue()
 
@@ -61,7 +68,8 @@ class Tissue:
             shape = (len(rows) - 1, len(columns) - 1)
             bits = np.unpackbits(arrays["bits"], count=shape[0] * shape[1])
             blocks = bits.view(np.bool_).reshape(shape)
-            return cls(float(arrays["share"]), Eligible.of(rows, columns, blocks))
+            places = Eligible.of(rows, columns, blocks)
+            return cls(float(arrays["share"]), places, str(arrays["notice"]))
 
 
 class TissueFinder:
@@ -105,7 +113,7 @@ class TissueFinder:
             return Tissue.from_bytes(data)
         mask = find_mask(path, slide, own, self._cache, self._scale)
         places = tissue_places(mask, view, self._crop, self._plan.min_tissue)
-        tissue = Tissue(mask.share, places)
+        tissue = Tissue(mask.share, places, mask.notice)
         self._cache.put(key, tissue.to_bytes())
         return tissue
 
@@ -127,7 +135,7 @@ def tissue_places(mask: TissueMask, view: View, crop: Size, min_tissue: float) -
 
 def mask_key(mask: MaskFile) -> str | None:
     """What tells a mask of the user's, as it is read, from others; None where there is no file."""
-    return file_key(mask.path, "mask", MASK_VERSION, str(mask.values))
+    return file_key(mask.path, "mask", MASK_VERSION, str(mask.values), mask.frame)
 
 
 def mask_source(slide: Slide, own: MaskFile | None, scale: Scale) -> str | None:

@@ -59,15 +59,15 @@ class WantedFinder:
 
             self._annotations = AnnotationFinder(plan.annotated, plan.tile, cache)
 
-    def find(self, path: Path, slide: Slide, view: View) -> NDArray[np.bool_]:
-        """(rows, columns): whether each tile is wanted.
+    def find(self, path: Path, slide: Slide, view: View) -> tuple[NDArray[np.bool_], list[str]]:
+        """(rows, columns): whether each tile is wanted; and what was chosen, for the log.
 
         Raises `SlideMaskError` where none is, and where a mask or an annotation file cannot be
         used; `SlideReadError` where the slide's overview cannot be read.
         """
         plan = self._plan
         wanted = np.ones(plan.shape(view.dimensions), np.bool_)
-        reasons = []
+        reasons, notices = list[str](), list[str]()
         if view.scanned is not None:
             wanted = scanned_tiles(view.scanned, plan.tile, plan.stride, wanted.shape)
             reasons.append("something of what was scanned")
@@ -77,15 +77,17 @@ class WantedFinder:
             shares = tissue_shares(mask.pixels, view.dimensions, plan.tile, plan.stride)
             # A mask that is all tissue has shares that miss 1 by the rounding of sums.
             wanted &= shares >= plan.tissue.min_tissue - 1e-9
+            notices.append(mask.notice)
             by = "" if own is None else f" by the mask {own}"
             reasons.append(
                 f"min_tissue={plan.tissue.min_tissue:g} (tissue covers {mask.share:.1%} of the "
                 f"slide{by})"
             )
         if self._annotations is not None and plan.annotated is not None:
-            annotated = self._annotations.find(path, slide.facts.dimensions, view)
+            annotated = self._annotations.find(path, slide.facts, view)
+            notices.append(annotated.notice)
             wanted &= annotated.at_centres(plan.tile, plan.stride, wanted.shape) > 0
             reasons.append(f"its centre in {some(plan.annotated.classes)}")
         if not wanted.any():
             raise SlideMaskError(f"{path}: no tile of {plan.tile} has {' and '.join(reasons)}")
-        return wanted
+        return wanted, notices

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pydmed_dali.geometry import Point, Region, Size
 
-VERSION = 2
+VERSION = 3
 """Of the rule by which places are eligible: kept ones were computed by the same."""
 
 Integers = NDArray[np.int64]

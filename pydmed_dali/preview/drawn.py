@@ -16,6 +16,7 @@ from pydmed_dali.annotation.mask import classes_at
 from pydmed_dali.annotation.reader import read_annotations
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.geometry import Point, Region, Size
+from pydmed_dali.loader.annotation_frame import place_annotations
 from pydmed_dali.loader.annotation_plan import ReadingRules
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.loader.tissue import TissuePlan, find_mask, tissue_places
@@ -24,7 +25,7 @@ from pydmed_dali.plan.eligible import Eligible, scanned_places
 from pydmed_dali.plan.placement import Placement, Placer, Positions
 from pydmed_dali.plan.sampler import Sampler
 from pydmed_dali.slide.cache import Cache
-from pydmed_dali.slide.protocol import Pixels, Slide
+from pydmed_dali.slide.protocol import Pixels, Slide, SlideFacts
 from pydmed_dali.slide.scale import Scale
 from pydmed_dali.slide.tissue_mask import TissueMask, overview
 from pydmed_dali.slide.view import View
@@ -131,51 +132,62 @@ def draw_slide(
         view = wishes.scale.view(slide.facts, path)
         placer = Placer(wishes.seed, wishes.chunk, wishes.crop)
         mask, eligible, share = _eligible(path, slide, view, wishes)
-        annotations = _annotations(
-            wishes.annotations.get(path), wishes.rules, slide.facts.dimensions
-        )
+        annotations, corner = _annotations(wishes.annotations.get(path), wishes.rules, slide.facts)
         chunks: list[DrawnChunk] = []
         for visit, candidate in visits if share else ():
             place = placer.place(view.dimensions, view.tile, candidate, visit, eligible)
             crops = placer.crops(place, candidate, visit, wishes.crops)
             shown = _read(slide, view, place, crops[: wishes.shown], wishes.crop)
-            labels = _labels(annotations, view, place, crops[: wishes.shown], wishes.crop)
+            labels = _labels(annotations, corner, view, place, crops[: wishes.shown], wishes.crop)
             chunks.append(DrawnChunk(place.origin, place.size, crops, shown, labels))
         picture = overview(slide, _picture_size(slide.facts.dimensions))
-        regions = _regions(annotations, view)
+        regions = _regions(annotations, corner, view)
         return DrawnSlide(name, picture, view, wishes.crop, mask, share, tuple(chunks), regions)
     finally:
         slide.close()
 
 
-def _annotations(file: Path | None, rules: ReadingRules, dimensions: Size) -> Annotations | None:
-    """What a file annotates. Raises `AnnotationError` as its reader."""
+def _annotations(
+    file: Path | None, rules: ReadingRules, facts: SlideFacts
+) -> tuple[Annotations | None, Point]:
+    """What a file annotates, and the level-0 pixel that is (0, 0) in it.
+
+    Raises `AnnotationError` as its reader.
+    """
     if file is None:
-        return None
+        return None, Point(0, 0)
     annotations = read_annotations(file, rules.exclusions, rules.max_bytes)
-    annotations.check_against(dimensions)
-    return annotations
+    return annotations, place_annotations(annotations, facts, rules.frame)
 
 
-def _regions(annotations: Annotations | None, view: View) -> dict[str, list[Polygon]]:
+def _regions(
+    annotations: Annotations | None, corner: Point, view: View
+) -> dict[str, list[Polygon]]:
     """By class, in view pixels."""
+    shift = np.array((corner.x, corner.y))
     found: dict[str, list[Polygon]] = {}
     for region in annotations.regions if annotations else ():
         found.setdefault(region.class_name, []).extend(
-            shapely.transform(polygon, lambda places: places / view.downsample)
+            shapely.transform(polygon, lambda places: (places + shift) / view.downsample)
             for polygon in region.polygons
         )
     return dict(sorted(found.items()))
 
 
 def _labels(
-    annotations: Annotations | None, view: View, place: Placement, crops: Positions, crop: Size
+    annotations: Annotations | None,
+    corner: Point,
+    view: View,
+    place: Placement,
+    crops: Positions,
+    crop: Size,
 ) -> tuple[str, ...]:
     """The class of each crop's centre, the pixel (height // 2, width // 2)."""
     if annotations is None:
         return ("",) * len(crops)
     origin = (place.origin.x + crop.width // 2 + 0.5, place.origin.y + crop.height // 2 + 0.5)
     points = (crops[:, ::-1] + np.array(origin)) * np.array(view.downsample)
+    points -= (corner.x, corner.y)
     names = ("", *annotations.classes)
     return tuple(names[number] for number in classes_at(annotations, annotations.classes, points))
 

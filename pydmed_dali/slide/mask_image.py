@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pydmed_dali.geometry import Size
+from pydmed_dali.slide.frame import check_frame
 from pydmed_dali.slide.tissue_threshold import Mask
 from pydmed_dali.slide.tissue_values import GivenValues, TissueValues
 from pydmed_dali.wording import some
@@ -44,11 +45,14 @@ class MaskFile:
     path: Path
     values: TissueValues | None = None
     """Which values are tissue; None where what is not black is, and there is one such value."""
+    frame: str = "auto"
+    """What it covers: one of `FRAMES`."""
 
     @classmethod
-    def of(cls, path: Path, tissue_values: GivenValues | None) -> MaskFile:
-        """With the values as a user gives them."""
-        return cls(path, None if tissue_values is None else TissueValues.of(tissue_values))
+    def of(cls, path: Path, tissue_values: GivenValues | None, frame: str = "auto") -> MaskFile:
+        """With the values and the frame as a user gives them."""
+        values = None if tissue_values is None else TissueValues.of(tissue_values)
+        return cls(path, values, check_frame(frame))
 
     def __str__(self) -> str:
         return str(self.path)

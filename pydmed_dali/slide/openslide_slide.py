@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,8 +20,6 @@ from pydmed_dali.slide.limits import scanned_mpp
 from pydmed_dali.slide.protocol import WHITE, Pixels, SlideFacts
 from pydmed_dali.slide.scanned import read_bounds
 from pydmed_dali.slide.tiff_content import TiffContent
-
-logger = logging.getLogger("pydmed_dali.slide")
 
 _ROWS = 1024  # rows read at once: OpenSlide hands out RGBA, a third more than the slot holds
 _CACHE_BYTES = 32 * 2**20  # for tiles on the seam of two bands; a chunk is read once, so no more
@@ -49,7 +46,7 @@ class OpenSlideSlide:
         check_regular_file(path)
         self._slide = _open(path)
         try:
-            self._facts = _facts(self._slide, path)
+            self._facts = _facts(self._slide)
             background = background or told_background(self._slide, path) or self._look()
             self._facts = replace(
                 self._facts, background=background.colour, background_reason=background.reason
@@ -160,12 +157,13 @@ def _flatten(rgba: Pixels, background: tuple[int, int, int], out: Pixels) -> Non
     out[clear] = (rgba[clear][:, :3] * weight + ground + 127) // 255
 
 
-def _facts(slide: openslide.OpenSlide, path: Path) -> SlideFacts:
+def _facts(slide: openslide.OpenSlide) -> SlideFacts:
     """What the properties tell; all but the background."""
     properties = slide.properties
     downsamples = tuple(float(value) for value in slide.level_downsamples)
     dimensions = tuple(Size(*size) for size in slide.level_dimensions)
     mpp, doubt = _mpp(properties)
+    bounds, remarks = _bounds(properties, dimensions[0])
     return SlideFacts(
         level_dimensions=dimensions,
         level_downsamples=downsamples,
@@ -177,17 +175,17 @@ def _facts(slide: openslide.OpenSlide, path: Path) -> SlideFacts:
         reader=READER,
         reader_reason="it opens every format",
         shifted_levels=frozenset(n for n, d in enumerate(downsamples) if not d.is_integer()),
-        bounds=_bounds(properties, dimensions[0], path),
-        remarks=() if doubt is None else (doubt,),
+        bounds=bounds,
+        remarks=remarks if doubt is None else (*remarks, doubt),
     )
 
 
-def _bounds(properties: Any, dimensions: Size, path: Path) -> Region | None:
+def _bounds(properties: Any, dimensions: Size) -> tuple[Region | None, tuple[str, ...]]:
+    """What was scanned, and what is to be said of it."""
     try:
-        return read_bounds(properties, dimensions)
+        return read_bounds(properties, dimensions), ()
     except ValueError as error:
-        logger.warning("%s: its bounds are left aside, the whole slide counts (%s)", path, error)
-        return None
+        return None, (f"its bounds are left aside, and the whole slide counts ({error})",)
 
 
 def _tile(properties: Any, level: int) -> Size | None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pydmed_dali.errors import SlideMaskError
 from pydmed_dali.geometry import Point, Size
+from pydmed_dali.slide.mask_frame import Coverage, choose_coverage, fits, ratio, spread
 from pydmed_dali.slide.mask_image import MaskFile, UnfitImageError, open_mask_image
 from pydmed_dali.slide.protocol import Pixels, Slide, SlideFacts
 from pydmed_dali.slide.scanned import in_view
@@ -25,7 +26,6 @@ _LONGEST = 2048
 """Pixels along the longer side of a mask; of the user's own, twice as many."""
 _MOST_READ = 64_000_000
 """Pixels of an image of the user's; and bytes of a slide's level that are read at once."""
-_ASPECT_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,12 +36,14 @@ class TissueMask:
     """(rows, columns) bool: True where there is tissue."""
     pixel: tuple[float, float]
     """Level-0 pixels per pixel of the mask (x, y)."""
+    notice: str = ""
+    """What was chosen when it was read, for the log; it names no slide."""
 
     @classmethod
-    def over(cls, pixels: Mask, dimensions: Size) -> TissueMask:
+    def over(cls, pixels: Mask, dimensions: Size, notice: str = "") -> TissueMask:
         """A mask that covers a slide of `dimensions` level-0 pixels."""
         rows, columns = pixels.shape
-        return cls(pixels, (dimensions.width / columns, dimensions.height / rows))
+        return cls(pixels, (dimensions.width / columns, dimensions.height / rows), notice)
 
     @property
     def share(self) -> float:
@@ -136,17 +138,18 @@ def overview_level(facts: SlideFacts, size: Size) -> int:
 
 
 def read_mask(mask: MaskFile, slide_path: Path, facts: SlideFacts) -> TissueMask:
-    """A mask of the user's: an image that covers the slide; see `MaskPixels.tissue`.
+    """A mask of the user's: an image that covers the slide, or what of it was scanned; see
+    `choose_coverage`, and `MaskPixels.tissue` for what is tissue.
 
     Of a TIFF with levels, the finest of at most 64 million pixels is read. Images of more than 4096
     pixels a side are reduced to that: a pixel is tissue where most are. Raises `SlideMaskError`
     where the image cannot be read, leaves open what is tissue, is too large, or has proportions
-    that differ from the slide's by more than 2%.
+    that differ from those of what it covers by more than 2%.
     """
     path = mask.path
     try:
         with open_mask_image(path, _MOST_READ) as image:
-            _check_size(path, image.size, slide_path, facts.dimensions)
+            fitting = _fitting(mask, image.size, slide_path, facts)
             pixels = image.read().tissue(mask.values)
     except SlideMaskError:
         raise
@@ -156,25 +159,45 @@ def read_mask(mask: MaskFile, slide_path: Path, facts: SlideFacts) -> TissueMask
         raise SlideMaskError(
             f"{path}: the tissue mask of {slide_path} cannot be read ({error!r})"
         ) from error
-    return TissueMask.over(_reduced(pixels), facts.dimensions)
+    whole, bounds = facts.dimensions, facts.bounds
+    if bounds is None:
+        return TissueMask.over(_reduced(pixels), whole)
+    coverage = Coverage(fitting[0])
+    if mask.frame == "auto":
+        coverage = choose_coverage(pixels, fitting, bounds, whole)
+    pixels = _reduced(pixels)
+    if coverage.frame == "bounds":
+        pixels = spread(pixels, bounds, whole, 2 * _LONGEST)
+    return TissueMask.over(pixels, whole, coverage.notice)
 
 
-def _check_size(path: Path, size: Size, slide_path: Path, dimensions: Size) -> None:
+def _fitting(mask: MaskFile, size: Size, slide_path: Path, facts: SlideFacts) -> list[str]:
+    """Of `slide` and `bounds`, those whose proportions an image of `size` has, one at least."""
+    path = mask.path
     if size.area > _MOST_READ:
         raise SlideMaskError(
             f"{path}: the tissue mask of {slide_path} has {size} pixels, more than "
             f"{_MOST_READ:,}; save it smaller, a pixel of {_PIXEL_UM:g} micrometres is fine "
             "enough, or as a TIFF with levels"
         )
-    ratio = size.width * dimensions.height / (size.height * dimensions.width)
-    # half a pixel of a small mask is no other shape
-    slack = 0.5 / min(size.width, size.height)
-    if abs(ratio - 1) > _ASPECT_TOLERANCE + slack:
-        raise SlideMaskError(
-            f"{path}: the tissue mask has {size} pixels, but the slide {slide_path} has "
-            f"{dimensions}: their proportions differ by {abs(ratio - 1):.1%}; a mask must cover "
-            f"the whole slide (at most {_ASPECT_TOLERANCE:.0%} off)"
-        )
+    extents = {"slide": facts.dimensions}
+    if facts.bounds is not None:
+        extents["bounds"] = facts.bounds.size
+        if mask.frame != "auto":
+            extents = {mask.frame: extents[mask.frame]}
+    fitting = [frame for frame, extent in extents.items() if fits(size, extent)]
+    if fitting:
+        return fitting
+    has = " and what was scanned of it ".join(map(str, extents.values()))
+    off = min(abs(ratio(size, extent) - 1) for extent in extents.values())
+    covers = " or what was scanned of it" if len(extents) > 1 else ""
+    if "slide" not in extents:
+        has, covers = f"{has} scanned", ", here (frame='bounds') what was scanned of it"
+    raise SlideMaskError(
+        f"{path}: the tissue mask has {size} pixels, but the slide {slide_path} has {has}: their "
+        f"proportions differ by {off:.1%}; a mask must cover the whole slide{covers} (at most 2% "
+        "off)"
+    )
 
 
 def _reduced(mask: Mask) -> Mask:
