@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nvidia.dali import Pipeline
 
@@ -12,6 +12,8 @@ from pydmed_dali.errors import SourceError
 
 if TYPE_CHECKING:
     from pydmed_dali.dali.bound import BoundSource
+
+T = TypeVar("T")
 
 # Of the pipeline. (In a WeakKeyDictionary its end would call back into Python, and what is raised
 # there is lost: of programs that Ctrl-C reached at that moment, some went on.)
@@ -135,14 +137,30 @@ def _without_stream(
 
 
 def remember_source(pipeline: Pipeline, source: BoundSource) -> None:
-    """Have `source_of` find the source; neither keeps the other alive by this."""
-    setattr(pipeline, _SOURCE, weakref.ref(source))
+    """Have `source_of` find the source, and the pipeline keep it."""
+    setattr(pipeline, _SOURCE, source)
+
+
+def weakly(method: Callable[[int], T]) -> Callable[[int], T]:
+    """A method as a callback that does not keep its object.
+
+    DALI's nodes and operators hold each other, and so, until Python's collector runs, what they
+    hold: a source that is let go would keep its loader processes.
+    """
+    reference = weakref.WeakMethod(method)
+
+    def call(number: int) -> T:
+        found = reference()
+        if found is None:
+            raise SourceError("the pipeline's source is gone; keep the source, or the pipeline")
+        return found(number)
+
+    return call
 
 
 def source_of(pipeline: Pipeline) -> BoundSource:
     """The source that a pipeline was bound to; raises `SourceError` where there is none."""
-    reference: weakref.ref[BoundSource] | None = getattr(pipeline, _SOURCE, None)
-    source = reference() if reference else None
+    source: BoundSource | None = getattr(pipeline, _SOURCE, None)
     if source is None:
         raise SourceError("the pipeline has no BigChunkSource: it never called small_chunks()")
     return source

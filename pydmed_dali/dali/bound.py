@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from nvidia.dali import Pipeline
 from nvidia.dali.pipeline import do_not_convert
 
-from pydmed_dali.dali.bond import Bond, remember_source
+from pydmed_dali.dali.bond import Bond, remember_source, weakly
 from pydmed_dali.dali.crop_shape import CropShape, note_shape
 from pydmed_dali.dali.device import Device, core_count
 from pydmed_dali.dali.engine import Engine
@@ -118,14 +118,14 @@ class BoundSource(ABC):
         pipeline = self._bond.tie(Pipeline.current(), self._engine.dealer.has_begun)
         remember_source(pipeline, self)
         chunks = make_nodes(
-            self._next_pool,
-            self._next_batch,
+            weakly(self._next_pool),
+            weakly(self._next_batch),
             self.options.crop,
             self._engine.ring.backend,
             self.device,
             self.options.pixel,
             self.options.depth,
-            None if self._engine.annotated is None else self._next_masks,
+            None if self._engine.annotated is None else weakly(self._next_masks),
             self.options.stain_statistics is not None,
         )
         shape = CropShape(self.options.crop, self.options.depth, self.options.pixel)

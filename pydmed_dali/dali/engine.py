@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ class Engine:
             dataset,
             work.sampler,
             self.window,
-            self.visit,
+            partial(_visit, self.window, options),
             self.ring,
             self.pool,
             note,
@@ -160,4 +161,8 @@ class Engine:
 
     def visit(self, chunk: int) -> int:
         """The plan's visit, over all ranks, of a loading number."""
-        return self.window.visit(chunk) * self.options.world_size + self.options.rank
+        return _visit(self.window, self.options, chunk)
+
+
+def _visit(window: Window | TileWindow, options: Options, chunk: int) -> int:
+    return window.visit(chunk) * options.world_size + options.rank

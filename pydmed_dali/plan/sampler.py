@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,8 @@ from pydmed_dali.plan.saved import damaged, items, numbers, part, whole
 from pydmed_dali.plan.weights import tissue_areas
 
 Integers = NDArray[np.int64]
+
+_KEPT_PASSES = 4
 
 
 class Sampler:
@@ -67,7 +68,7 @@ class Sampler:
         self._groups = [Group(np.arange(len(labels)), len(labels))]
         if balance == "label":
             self._groups = list(map(Group, self._strata, self._quotas))
-        self._pass_order = lru_cache(maxsize=4)(self._deal_pass)
+        self._orders: dict[int, Integers] = {}  # (lru_cache would hold the sampler in a circle)
         self._areas = np.array(tissue_areas(dataset)) if balance == "tissue" else None
         self._weighted: Quotas | None = None
         if weights is not None or self._areas is not None:
@@ -218,6 +219,14 @@ class Sampler:
     def _slides_of(self, patient: int) -> range:
         first = self._first_slide[patient]
         return range(first, first + self._slide_counts[patient])
+
+    def _pass_order(self, number: int) -> Integers:
+        """See `_deal_pass`; the latest are kept."""
+        if number not in self._orders:
+            while len(self._orders) >= _KEPT_PASSES:
+                del self._orders[next(iter(self._orders))]
+            self._orders[number] = self._deal_pass(number)
+        return self._orders[number]
 
     def _deal_pass(self, number: int) -> Integers:
         """(visits, 2): the units of a pass in the order of its visits, and how often each was

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-from pydmed_dali import BigChunkSource, Dataset
+from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator
+from pydmed_dali.pipelines.basic import basic
 from tests.faults.programs import await_end, finish, line_of, run, start
-from tests.support import take
+from tests.own_loaders import Walk
+from tests.support import NAMES, SMALL_RUN, take
 
 
 def test_closing_twice(coordinates: Dataset) -> None:
@@ -30,8 +38,6 @@ def test_a_source_that_is_forgotten_ends_its_workers(coordinates: Dataset) -> No
 
 
 def test_closing_while_the_pipeline_is_still_referenced(coordinates: Dataset) -> None:
-    from pydmed_dali.pipelines.basic import basic
-
     with BigChunkSource(coordinates, chunk_size=256, batch_size=8, resident=2) as source:
         pipeline = basic(source)
         pipeline.run()
@@ -192,3 +198,48 @@ with make(num_workers={workers}) as source, make(num_workers={workers}) as unuse
     code, out, errors = run(tmp_path / "train.py", body, coordinate_folder)
     assert (code, errors) == (0, "")
     assert out.splitlines() == ["refused 15 of 15 8", "equal True 10"]
+
+
+def unused(source: BigChunkSource) -> None:
+    pass
+
+
+def piped(source: BigChunkSource) -> None:
+    basic(source).build()
+
+
+def looped(source: BigChunkSource) -> None:
+    for _ in SmallChunkIterator(basic(source), NAMES):
+        break
+
+
+def looped_by_dali(source: BigChunkSource) -> None:
+    next(DALIGenericIterator([basic(source)], NAMES, size=-1))
+
+
+def ended(source: BigChunkSource) -> None:
+    with suppress(ZeroDivisionError):
+        for _ in SmallChunkIterator(basic(source), NAMES):
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("use", [unused, piped, looped, looped_by_dali, ended])
+@pytest.mark.parametrize("more", [{}, {"weights": {}}, {"loader": Walk()}], ids=str)
+def test_a_source_that_is_let_go_ends_its_workers_at_once(
+    coordinates: Dataset, use: Callable[[BigChunkSource], None], more: dict[str, Any]
+) -> None:
+    """Without Python's collector of circles, and with nobody closing it."""
+    gc.collect()
+    gc.disable()
+    try:
+        use(BigChunkSource(coordinates, **SMALL_RUN, **more))
+        assert not psutil.Process().children()
+        assert "memfd:pydmed-dali" not in Path("/proc/self/maps").read_text()
+    finally:
+        gc.enable()
+
+
+def test_a_pipeline_keeps_its_source(coordinates: Dataset) -> None:
+    loader = DALIGenericIterator([basic(BigChunkSource(coordinates, **SMALL_RUN))], NAMES, size=-1)
+    gc.collect()
+    assert len(list(zip(range(3), loader, strict=False))) == 3
