@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
+from pydmed_dali.loader.cores import refuse_crowd
 from pydmed_dali.plan.depth import Depth
 from pydmed_dali.ring.arena import Layout
 from pydmed_dali.ring.packing import packed_crop
@@ -159,6 +160,7 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise OptionError(f"{name} must be an int of at least {least}, not {value!r}")
+        refuse_crowd(self.num_workers)
         if self.rank >= self.world_size:
             raise OptionError(
                 f"rank={self.rank} does not exist among world_size={self.world_size}; ranks are "

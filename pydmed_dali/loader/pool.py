@@ -327,15 +327,25 @@ def _file_of(setup: Setup) -> Iterator[int]:
 
 
 def _end_all(workers: dict[int, WorkerProcess], owner: int) -> None:
-    """End every worker: closed channels first, then a deadline, then SIGKILL."""
+    """End every worker: closed channels first, then a common deadline, then SIGKILL for all.
+
+    Those that have not said hello are killed at once: they listen only when all is imported, which
+    takes long where there are many, and have done nothing yet.
+    """
     if os.getpid() != owner:
         return  # a forked child: the workers, and their ends, are not its own
     for worker in workers.values():
         worker.hang_up()
+        if not worker.ready:
+            worker.kill(0)
     until = time.monotonic() + _END_SECONDS
+    late = [worker for worker in workers.values() if not worker.wait(until - time.monotonic())]
+    for worker in late:
+        worker.kill(0)
+    until = time.monotonic() + _END_SECONDS
+    for worker in late:
+        worker.wait(until - time.monotonic())
     for worker in workers.values():
-        if not worker.wait(until - time.monotonic()):
-            worker.kill()
         worker.release()
     workers.clear()
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pydmed_dali.dataset import Dataset, Patient, Record, TissueArea
 from pydmed_dali.errors import DatasetError, OptionError
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
-from pydmed_dali.loader.cores import core_count
+from pydmed_dali.loader.cores import core_count, refuse_crowd
 from pydmed_dali.loader.messages import Failed, Surveyed, SurveyPlan
 from pydmed_dali.loader.notices import Notices
 from pydmed_dali.loader.own_masks import Masks, find_masks
@@ -55,6 +55,7 @@ def prepare(
     workers = core_count() if num_workers is None else num_workers
     if not isinstance(workers, int) or workers < 0:
         raise OptionError(f"num_workers must be an int of at least 0, not {num_workers!r}")
+    refuse_crowd(workers)
     own = find_masks(dataset, masks, tissue_values, frame)
     paths = [record.path for record in dataset.slides]
     areas = [TissueArea(0.0, None)] * len(paths)

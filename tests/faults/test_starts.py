@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 import pytest
 from nbclient import NotebookClient
 
+from pydmed_dali import BigChunkSource, Dataset, TileSource, prepare
+from pydmed_dali.errors import OptionError
+from pydmed_dali.loader.cores import core_count
 from tests.faults.programs import PREAMBLE, SECONDS, run
+from tests.support import SMALL_RUN
 
 USE = """
 with make() as source:
@@ -101,3 +107,24 @@ def test_a_worker_imports_neither_dali_nor_torch_nor_what_most_runs_do_without()
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_crowd_of_workers_is_refused_before_any_starts(coordinates: Dataset) -> None:
+    most = max(64, 4 * core_count())
+    for make in (
+        lambda: BigChunkSource(coordinates, **{**SMALL_RUN, "num_workers": most + 1}),
+        lambda: TileSource(coordinates, num_workers=most + 1),
+        lambda: prepare(coordinates, num_workers=most + 1),
+    ):
+        with pytest.raises(OptionError, match=f"num_workers={most + 1} is too many.* {most} are"):
+            make()
+    assert not psutil.Process().children()
+
+
+def test_many_workers_that_still_start_are_closed_as_one(coordinates: Dataset) -> None:
+    """They hear nothing until all is imported, which takes a core a second for each."""
+    source = BigChunkSource(coordinates, **{**SMALL_RUN, "num_workers": 24})
+    begun = time.monotonic()
+    source.close()
+    assert time.monotonic() - begun < 4, "no worker was waited for"
+    assert not psutil.Process().children()
