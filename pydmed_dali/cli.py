@@ -7,7 +7,6 @@ Commands raise; `main` alone turns errors into exit codes.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +46,8 @@ from pydmed_dali.cli_options import (
     TissueValues,
     TrustModel,
 )
-from pydmed_dali.errors import OptionError, PydmedError
+from pydmed_dali.cli_terminal import terminal
+from pydmed_dali.errors import OptionError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,13 +60,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line. Exit codes: 1 after an error, 2 for wrong use, 130 after Ctrl-C."""
-    try:
+    with terminal():
         app(prog_name="pydmed-dali")
-    except PydmedError as error:
-        typer.echo(f"pydmed-dali: {error}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _show_version(wanted: bool) -> None:
@@ -145,7 +140,7 @@ def inspect(
 ) -> None:
     """Show what slides say of themselves, and whether they can be read.
 
-    The exit code is 1 if none of them can.
+    The exit code is 1 if none of them can, and if a folder that is named holds no slide.
     """
     from rich.console import Console
 
@@ -158,7 +153,8 @@ def inspect(
         typer.echo(json.dumps({"slides": [inspection.as_dict() for inspection in inspections]}))
     else:
         show_inspections(Console(), inspections)
-    if all(inspection.problem is not None for inspection in inspections):
+    is_without = any(inspection.is_folder for inspection in inspections)
+    if is_without or all(inspection.problem is not None for inspection in inspections):
         raise typer.Exit(1)
 
 

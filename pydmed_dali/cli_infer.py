@@ -22,6 +22,7 @@ from pydmed_dali.infer.models import load_model
 from pydmed_dali.infer.predict import predict
 from pydmed_dali.infer.running import Predicted
 from pydmed_dali.infer.trial import try_model
+from pydmed_dali.wording import paragraph
 
 _SECONDS_A_LINE = 0.5
 
@@ -168,7 +169,8 @@ def show_infer(console: Console, found: Inferred) -> None:
     done = found.predicted
     for path, reason in done.slides_skipped.items():
         console.print("[red]✗[/]", end=" ")
-        console.print(reason if str(path) in reason else f"{path}: {reason}", markup=False)
+        told = reason if str(path) in reason else f"{path}: {reason}"
+        console.print(paragraph(told), markup=False)
     console.print(
         f"{len(done.written)} slides written, {len(done.kept)} were there, "
         f"{len(done.slides_skipped)} skipped; {found.tiles:,} tiles in {found.seconds:.1f} s, "

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from pydmed_dali.annotation.reader import read_annotations
 from pydmed_dali.dataset import Dataset
-from pydmed_dali.errors import AnnotationError, PydmedError, SlideReadError
+from pydmed_dali.errors import AnnotationError, DatasetError, PydmedError, SlideReadError
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.loader.annotation_frame import place_annotations
 from pydmed_dali.loader.annotation_plan import ReadingRules
@@ -27,6 +27,7 @@ from pydmed_dali.slide.cache import Cache, cache_folder
 from pydmed_dali.slide.protocol import Slide, SlideFacts
 from pydmed_dali.slide.scale import objective_power
 from pydmed_dali.slide.tissue_mask import mask_size, overview_level
+from pydmed_dali.wording import paragraph, printable
 
 _PROBE = 64  # side in pixels of the region that must be readable
 _MOST_READ = 200_000_000  # pixels that are read for the tissue: some seconds
@@ -49,6 +50,8 @@ class Inspection:
     """By the annotation file beside the slide, where there is one: level-0 pixels of each class."""
     annotation_problem: str | None = None
     """Why the annotation file beside the slide cannot be used."""
+    is_folder: bool = False
+    """Whether it is no slide, but a folder in which none was found."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; sizes are [width, height] in pixels of their level."""
@@ -70,10 +73,18 @@ class Inspection:
 def inspect_slides(paths: Iterable[Path], rules: ReadingRules = _RULES) -> list[Inspection]:
     """Inspect slide files, and for a folder every slide below it, one after the other.
 
-    A slide is good if it opens and a small region at the centre of level 0 can be read. Raises
-    `DatasetError` for a folder without slides; a bad slide is told in its `Inspection`.
+    A slide is good if it opens and a small region at the centre of level 0 can be read. A bad slide
+    is told in its `Inspection`, and so is a folder without slides.
     """
-    return [inspect_slide(path, rules) for path in _expanded(paths)]
+    found: list[Inspection] = []
+    for path in paths:
+        try:
+            slides = _slides_at(path)
+        except DatasetError as error:
+            found.append(Inspection(path, None, str(error), None, is_folder=True))
+        else:
+            found += [inspect_slide(slide, rules) for slide in slides]
+    return found
 
 
 def inspect_slide(path: Path, rules: ReadingRules = _RULES) -> Inspection:
@@ -104,17 +115,16 @@ def show_inspections(console: Console, inspections: Iterable[Inspection]) -> Non
     for inspection in inspections:
         mark = "[green]✓[/]" if inspection.problem is None else "[red]✗[/]"
         console.print(mark, end=" ")
-        console.print(str(inspection.path), style="bold", markup=False, soft_wrap=True)
+        console.print(printable(inspection.path), style="bold", markup=False, soft_wrap=True)
         console.print(_table(inspection))
         console.print()
 
 
-def _expanded(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from (record.path for record in Dataset.from_folder(path).slides)
-        else:
-            yield path
+def _slides_at(path: Path) -> list[Path]:
+    """The slides below a folder, or the file itself."""
+    if not os.path.isdir(path):
+        return [path]
+    return [record.path for record in Dataset.from_folder(path).slides]
 
 
 def _read_probe(slide: Slide) -> None:
@@ -192,15 +202,15 @@ def _table(inspection: Inspection) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     if inspection.problem is not None:
-        table.add_row("reason", Text(inspection.problem, style="red"))
+        table.add_row("reason", Text(paragraph(inspection.problem), style="red"))
     for name, value in _rows(inspection.facts) if inspection.facts else ():
         table.add_row(name, Text(value))
     if inspection.tissue is not None:
         table.add_row("tissue", Text(f"{inspection.tissue:.1%} of the slide"))
     for name, area in inspection.areas.items():
-        table.add_row("annotated", Text(f"{name}: {area:,.0f} pixels of level 0"))
+        table.add_row("annotated", Text(f"{printable(name)}: {area:,.0f} pixels of level 0"))
     if inspection.annotation_problem is not None:
-        table.add_row("annotations", Text(inspection.annotation_problem, style="red"))
+        table.add_row("annotations", Text(paragraph(inspection.annotation_problem), style="red"))
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -21,6 +22,7 @@ from pydmed_dali.preview.drawn import DrawnSlide, Wishes, draw_slide, first_visi
 from pydmed_dali.preview.picture import draw_picture
 from pydmed_dali.slide.cache import cache_folder
 from pydmed_dali.slide.frame import check_frame
+from pydmed_dali.wording import paragraph, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def make_wishes(
 
 def dataset_of(path: Path) -> Dataset:
     """The slides below a folder, or the one slide at `path`; each a patient of its own."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return Dataset.from_folder(path)
     record = Record(path.absolute().parent, PurePosixPath(path.name))
     return Dataset((Patient(path.name, (record,)),))
@@ -127,16 +129,21 @@ def preview_slides(dataset: Dataset, wishes: Wishes, out: Path) -> Iterator[Prev
         except Exception as error:  # of a reader, at a file that is broken in a way of its own
             yield Preview(record.path, None, None, None, f"{record.path}: {error!r}")
             continue
-        draw_picture(picture, slide, _subtitle(slide, wishes))
+        try:
+            draw_picture(picture, slide, _subtitle(slide, wishes))
+        except OSError as error:
+            raise OptionError(
+                f"{printable(picture)} cannot be written ({error.strerror}); give another folder"
+            ) from error
         yield Preview(record.path, picture, slide.tissue, slide.eligible, None)
 
 
 def show_preview(console: Console, preview: Preview) -> None:
     """Print a line for one slide, and one for what is remarkable about it."""
     console.print("[green]✓[/]" if preview.problem is None else "[red]✗[/]", end=" ")
-    console.print(str(preview.picture or preview.path), markup=False, soft_wrap=True)
+    console.print(printable(preview.picture or preview.path), markup=False, soft_wrap=True)
     if preview.problem is not None:
-        console.print(Text(f"  {preview.problem}", style="red"), soft_wrap=True)
+        console.print(Text(f"  {paragraph(preview.problem)}", style="red"), soft_wrap=True)
     elif preview.tissue is not None:
         told = f"  {preview.tissue:.1%} tissue; {preview.eligible:.1%} of all places may be drawn"
         console.print(Text(told, style="dim"))

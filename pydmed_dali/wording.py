@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 _SHOWN = 5
+_ITEM = re.compile("\n(?=  )")
 _CLOSE = 0.8
 _RAW_BYTES = range(0xDC80, 0xDD00)  # how Python keeps bytes of a file name that are no UTF-8
 
@@ -30,6 +32,11 @@ def printable(value: object, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else _escaped(c) for c in text)
+
+
+def paragraph(text: str) -> str:
+    """A message, printable; line ends stay where a list goes on, indented, in the next line."""
+    return "\n".join(printable(line) for line in _ITEM.split(text))
 
 
 def _escaped(character: str) -> str:

@@ -21,6 +21,7 @@ from pydmed_dali.dataset.rows import TableLike
 from pydmed_dali.dataset.slide_key import refuse_shared_slides
 from pydmed_dali.dataset.spelling import composed
 from pydmed_dali.dataset.split import deal, equal_shares, read_shares
+from pydmed_dali.dataset.summary import dataset_as_html, dataset_in_words
 from pydmed_dali.dataset.table import LABEL, PATIENT, patients_of_table
 from pydmed_dali.errors import DatasetError
 from pydmed_dali.wording import some
@@ -63,6 +64,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.patients)
+
+    def __repr__(self) -> str:
+        return f"<Dataset: {dataset_in_words(self.patients, self.classes)}>"
+
+    def _repr_html_(self) -> str:
+        """The table that a notebook shows."""
+        return dataset_as_html(self.patients, self.classes)
 
     @cached_property
     def slides(self) -> tuple[Record, ...]:

@@ -33,7 +33,7 @@ def patients_of_folder(
 ) -> tuple[tuple[Patient, ...], dict[str, tuple[Path, ...]]]:
     """The patients that `Dataset.from_folder` is made of, and the files that are passed over."""
     root = absolute(folder)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise DatasetError(
             f"{printable(root)} is not a folder; from_folder needs one that holds slides"
         )
@@ -83,12 +83,14 @@ def _once(listing: Listing) -> tuple[list[Path], list[tuple[SlideFile, Path, str
         logger.warning(
             "%d slides have several names and are listed once each: %s", len(twice), some(named)
         )
-    for folder, real in listing.linked:
+    if listing.linked:
+        named = [f"{printable(folder)} is {printable(real)}" for folder, real in listing.linked]
         logger.warning(
-            "the folder %s is %s by another name; its slides are listed once, under the latter",
-            printable(folder),
-            printable(real),
+            "%d folders have several names, and their slides are listed once: %s",
+            len(named),
+            some(named),
         )
+    for folder, real in listing.linked:
         below = f"{real}/"
         twice += [
             (slide, folder / slide.path.relative_to(real), "names of one file")

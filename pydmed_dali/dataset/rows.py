@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from pydmed_dali.dataset.patient import absolute
 from pydmed_dali.dataset.spelling import composed
 from pydmed_dali.errors import DatasetError
-from pydmed_dali.wording import some
+from pydmed_dali.wording import printable, some
 
 _DELIMITERS = ",;\t"
 _FIRST_ROW = 2  # of a file, as a spreadsheet counts: the header is row 1
@@ -104,10 +104,11 @@ def at(numbers: Sequence[int]) -> str:
     return f"rows {some(numbers)} ({len(numbers)} rows)"
 
 
-def _rows_of_file(path: Path) -> Table:
+def _rows_of_file(file: Path) -> Table:
+    path = printable(file)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            text = file.read()
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            text = opened.read()
     except OSError as error:
         raise DatasetError(f"{path}: the table cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -122,10 +123,10 @@ def _rows_of_file(path: Path) -> Table:
         stripped = [cell.strip() for cell in cells]
         if any(stripped):
             rows.append(Row(number, _named(path, number, header, stripped)))
-    return Table(str(path), path.parent, tuple(filter(None, header)), tuple(rows), is_text=True)
+    return Table(path, file.parent, tuple(filter(None, header)), tuple(rows), is_text=True)
 
 
-def _split(path: Path, text: str) -> Iterator[list[str]]:
+def _split(path: str, text: str) -> Iterator[list[str]]:
     """Rows of cells; the delimiter is the one that parts the first line into most cells."""
     first = text.splitlines()[:1]
     delimiter = max(_DELIMITERS, key=lambda mark: _cells(first, mark))
@@ -144,7 +145,7 @@ def _cells(first: list[str], delimiter: str) -> int:
         return 0
 
 
-def _check_header(path: Path, header: list[str]) -> None:
+def _check_header(path: str, header: list[str]) -> None:
     if not any(header):
         raise DatasetError(f"{path} is empty; the first line of a table names its columns")
     repeated = {name for name in header if name and header.count(name) > 1}
@@ -152,7 +153,7 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise DatasetError(f"{path} has two columns called {sorted(repeated)[0]!r}; rename one")
 
 
-def _named(path: Path, number: int, header: list[str], cells: list[str]) -> dict[str, object]:
+def _named(path: str, number: int, header: list[str], cells: list[str]) -> dict[str, object]:
     """Cells by column; columns without a name are left out."""
     if len(cells) < len(header) or any(cells[len(header) :]):
         raise DatasetError(

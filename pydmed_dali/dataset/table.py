@@ -123,9 +123,9 @@ def _below(table: Table, row: int, cell: object, base: Path) -> PurePosixPath:
     path = PurePosixPath(text.strip())
     if ".." in path.parts or (path.is_absolute() and not path.is_relative_to(base)):
         raise DatasetError(
-            f"{table.name}: row {row}: the slide {text!r} does not lie below {base}; paths are "
-            "relative to root, have no '..' in them, and lead below root where they are absolute; "
-            "pass a root that holds all slides"
+            f"{table.name}: row {row}: the slide {text!r} does not lie below "
+            f"{printable(base)}; paths are relative to root, have no '..' in them, and lead below "
+            "root where they are absolute; pass a root that holds all slides"
         )
     return path.relative_to(base) if path.is_absolute() else path
 
@@ -141,7 +141,8 @@ def _find(table: Table, paths: Paths, base: Path, missing: str) -> dict[int, _Fo
     absent = [f"row {number}: {path}" for number, path in paths.items() if number not in found]
     if not absent:
         return found
-    observed = f"{len(absent)} of {len(paths)} slides are no files below {base} ({some(absent)})"
+    below = f"below {printable(base)} ({some(absent)})"
+    observed = f"{len(absent)} of {len(paths)} slides are no files {below}"
     if missing == "raise" or not found:
         raise DatasetError(
             f"{table.name}: {observed}; correct the paths or root"

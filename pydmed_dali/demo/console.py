@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pydmed_dali.demo.report import Lesson, Report
+from pydmed_dali.wording import paragraph, printable
 
 
 def progress_on_stderr() -> Progress:
@@ -60,6 +61,6 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
     yield "batches", f"{report.steps} of {count} x {channels} x {height} x {width}"
     yield "device", report.device
     for reason in stats.slides_skipped.values():
-        yield "skipped", reason
-    yield "picture", str(report.picture)
+        yield "skipped", paragraph(reason)
+    yield "picture", printable(report.picture)
     yield "time", f"{report.seconds:.0f} s"

@@ -21,6 +21,7 @@ from pydmed_dali import BigChunkSource
 from pydmed_dali.demo.slide_view import SlideView, caption, view_slides
 from pydmed_dali.demo.trail import Trail
 from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.wording import printable
 
 MOST_SLIDES = 12
 """Slides that fit in a picture; there are as many colours."""
@@ -102,7 +103,7 @@ def _draw_slide(axes: Axes, view: SlideView, colour: str) -> None:
     dots = np.where(view.used[shown], colour, _LEFT_OUT)
     axes.scatter(x, y, s=7, c=dots, edgecolors="white", linewidths=0.3, zorder=2)
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], aspect="equal", anchor="N")
-    axes.set_title(view.name, fontsize=9, color=colour, pad=3, parse_math=False)
+    axes.set_title(printable(view.name), fontsize=9, color=colour, pad=3, parse_math=False)
     axes.spines[:].set_color(_LINE)
 
 
@@ -115,7 +116,11 @@ def _draw_sheet(figure: SubFigure, crops: Sequence[CropView], colours: Mapping[s
         place.imshow(crop.pixels, interpolation="antialiased")
         place.set(xticks=[], yticks=[])
         place.set_title(
-            _shortened(crop.name), fontsize=8, color=colours[crop.name], pad=2, parse_math=False
+            _shortened(printable(crop.name)),
+            fontsize=8,
+            color=colours[crop.name],
+            pad=2,
+            parse_math=False,
         )
         place.spines[:].set(color=colours[crop.name], linewidth=1.6)
     figure.text(

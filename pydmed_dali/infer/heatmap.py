@@ -21,6 +21,7 @@ from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.protocol import Pixels
 from pydmed_dali.slide.tissue_mask import overview
+from pydmed_dali.wording import printable
 
 _LONGEST = 1600  # of the slide's picture, in pixels
 _WIDE, _TALLEST, _LOWEST = 10.0, 12.0, 3.0  # inches
@@ -136,7 +137,7 @@ def _draw(
     )
     axes.set(xlim=(0, size.width), ylim=(size.height, 0), xticks=[], yticks=[])
     axes.spines[:].set_color("#d1d5db")
-    axes.set_title(name, loc="left", fontweight="bold", color=_INK, parse_math=False)
+    axes.set_title(printable(name), loc="left", fontweight="bold", color=_INK, parse_math=False)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, extend="both")
     bar.set_label(label or f"feature {column}", color=_INK, parse_math=False)
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,11 @@ from numpy.typing import NDArray
 
 from pydmed_dali.errors import DatasetError
 from pydmed_dali.geometry import Size
+from pydmed_dali.wording import printable
 
 _HEAD = 10  # numbers of a line before the values
+_DOWNSAMPLE = 6  # where among them the downsample is, which need not be whole
+_LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,34 +44,63 @@ def read_pdmcsv(path: str | os.PathLike[str]) -> Pdmcsv:
     file that holds no line, and for a line that is cut or differs from the first in more than place
     and values.
     """
+    shown = printable(path)
     found: list[NDArray[np.float64]] = []
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+    for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
         values = np.array([_number(word) for word in line.split(",")])
-        sizes = values[7:_HEAD]
-        if len(values) < _HEAD or not np.isfinite(values[:_HEAD]).all():
-            raise DatasetError(f"{path}: line {number} does not begin with {_HEAD} numbers")
-        if len(values) != _HEAD + int(sizes.prod()):
-            raise DatasetError(
-                f"{path}: line {number} has {len(values) - _HEAD} values, and says it has "
-                f"{int(sizes.prod())}: it may have been cut; remove it to read the others"
-            )
+        _check(values, f"{shown}: line {number}")
         if found and not np.array_equal(values[2:_HEAD], found[0][2:_HEAD]):
-            raise DatasetError(f"{path}: line {number} is of another slide, level or shape")
+            raise DatasetError(f"{shown}: line {number} is of another slide, level or shape")
         found.append(values)
     if not found:
-        raise DatasetError(f"{path}: there is no line; a pdmcsv file has one for each patch")
+        raise DatasetError(f"{shown}: there is no line; a pdmcsv file has one for each patch")
     table = np.stack(found)
     _, _, height, width, level, kernel, downsample, *shape = table[0, :_HEAD].tolist()
+    with np.errstate(over="ignore"):  # a number beyond float32 is infinite
+        values = table[:, _HEAD:].astype(np.float32)
     return Pdmcsv(
         places=table[:, 1::-1].astype(np.int64),
-        values=table[:, _HEAD:].astype(np.float32).reshape(-1, *map(int, shape)),
+        values=values.reshape(-1, *map(int, shape)),
         extent=Size(int(width), int(height)),
         level=int(level),
         kernel_size=int(kernel),
         downsample=downsample,
     )
+
+
+def _lines(path: str | os.PathLike[str]) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DatasetError(f"{printable(path)} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DatasetError(f"{printable(path)} is no text; a pdmcsv file is one") from error
+
+
+def _check(values: NDArray[np.float64], line: str) -> None:
+    """Raise where a line does not begin as it should, or has more or fewer values than it says."""
+    head = values[:_HEAD].tolist()
+    if len(head) < _HEAD or not np.isfinite(head).all():
+        raise DatasetError(f"{line} does not begin with {_HEAD} numbers")
+    whole = [number for place, number in enumerate(head) if place != _DOWNSAMPLE]
+    if any(not number.is_integer() or abs(number) > _LARGEST for number in whole):
+        raise DatasetError(
+            f"{line} begins with {head}; all but the downsample must be whole numbers of at most "
+            f"{_LARGEST}"
+        )
+    if min(*head[2:4], *head[5:]) <= 0 or head[4] < 0:
+        raise DatasetError(
+            f"{line} begins with {head}; sizes, kernel and downsample must be above 0, and the "
+            "level at least 0"
+        )
+    said = math.prod(map(int, head[7:]))
+    if len(values) != _HEAD + said:
+        raise DatasetError(
+            f"{line} has {len(values) - _HEAD} values, and says it has {said}: it may have been "
+            "cut; remove it to read the others"
+        )
 
 
 def _number(word: str) -> float:

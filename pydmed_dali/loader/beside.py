@@ -37,9 +37,9 @@ def files_beside(
     if callable(given):
         return {record.path: _asked(option, given, record.path) for record in dataset.slides}
     folder = Path(given)
-    if folder.is_file():
+    if os.path.isfile(folder):
         return {_only_slide(dataset, option, folder): folder.absolute()}
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         what = f"{_ALL}, or {_ONE}" if len(dataset.slides) == 1 else _ALL
         raise OptionError(
             f"{option}={str(folder)!r} is no folder{' and no file' * (len(dataset.slides) == 1)}; "

@@ -19,6 +19,7 @@ from matplotlib.patheffects import withStroke
 from pydmed_dali.geometry import Point
 from pydmed_dali.preview.drawn import DrawnChunk, DrawnSlide
 from pydmed_dali.preview.regions import draw_label, draw_regions, region_legend
+from pydmed_dali.wording import printable
 
 _COLOURS = (
     *("#0072b2", "#d55e00", "#009e73", "#e6ac00", "#cc79a7", "#56b4e9"),
@@ -41,7 +42,7 @@ def draw_picture(path: Path, slide: DrawnSlide, subtitle: str) -> None:
     figure = Figure(figsize=(_WIDTH, height), facecolor="white")
     FigureCanvasAgg(figure)
     for text, below, style in (
-        (slide.name, 0.42, {"fontsize": 16, "fontweight": "bold"}),
+        (printable(slide.name), 0.42, {"fontsize": 16, "fontweight": "bold"}),
         (subtitle, 0.72, {"fontsize": 11}),
     ):
         figure.text(

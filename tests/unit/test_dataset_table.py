@@ -248,6 +248,7 @@ def test_a_value_that_is_not_available_is_an_empty_cell(folder: Path) -> None:
         ("slide,label\na.svs,x\nb.svs,x,y\n", r"row 3 has 3 cells"),
         ('slide,label\na.svs,"x\nb.svs,y\n', r"line 3 is no CSV"),
         ("slide\na.svs\n" + "x" * 200_000, r"line 3 is no CSV: field larger"),
+        ("slide," + "x" * 200_000 + "\na.svs,x\n", r"line 1 is no CSV: field larger"),
         ("slide,label\n,x\na.svs,x\n,y\n", r"names no slide \('slide'\) in rows 2, 4 \(2 rows\)"),
         ("slide,patient\na.svs,\nb.svs,P\n", r"names no patient \('patient'\) in row 2; .*=None"),
         ("slide,label\na.svs,\nb.svs,P\n", r"has no label \('label'\) in row 2; .*label=None"),

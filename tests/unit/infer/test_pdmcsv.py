@@ -42,3 +42,38 @@ def test_what_is_cut_or_mixed_is_refused(tmp_path: Path, text: str, words: str) 
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(DatasetError, match=words):
         read_pdmcsv(tmp_path / "a.csv")
+
+
+def row(*head: object, values: int = 1) -> str:
+    return ",".join(map(str, [*head, *([0.5] * values)]))
+
+
+GOOD: list[object] = [0, 0, 10, 20, 0, 4, 1.5, 1, 1, 1]
+
+
+@pytest.mark.parametrize("place", [0, 2, 4, 5, 6, 7, 9])
+@pytest.mark.parametrize("nonsense", ["1e300", "-3", "0.5", "nan", "inf", "x", ""])
+def test_nonsense_is_an_error_of_ours(tmp_path: Path, place: int, nonsense: str) -> None:
+    file = tmp_path / "a.pdmcsv"
+    file.write_text(row(*GOOD))
+    assert read_pdmcsv(file).values.shape == (1, 1, 1, 1)
+    file.write_text(row(*GOOD[:place], nonsense, *GOOD[place + 1 :]))
+    if (place, nonsense) in {(0, "-3"), (6, "0.5"), (6, "1e300")}:
+        read_pdmcsv(file)  # a place may lie before the edge, and a downsample is any number
+        return
+    with pytest.raises(DatasetError, match=r"a\.pdmcsv: line 1 "):
+        read_pdmcsv(file)
+
+
+def test_what_is_no_text_or_not_there_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"\xff\xfe\0")
+    with pytest.raises(DatasetError, match="is no text"):
+        read_pdmcsv(tmp_path / "a")
+    for path in (tmp_path, tmp_path / "none", tmp_path / ("x" * 300)):
+        with pytest.raises(DatasetError, match="cannot be read: "):
+            read_pdmcsv(path)
+
+
+def test_numbers_beyond_float32_are_infinite(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text(row(*GOOD, "1e300", values=0))
+    assert np.isposinf(read_pdmcsv(tmp_path / "a").values).all()
