@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -24,6 +29,7 @@ from pydmed_dali.infer.models import load_model
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
 from tests.with_timm import import_timm
 
+CHECKOUT = Path(__file__).resolve().parents[3]
 OWN = "def corner(tiles):\n    return tiles[:, 0, 0].float() / 255\n"
 
 
@@ -172,3 +178,57 @@ def test_the_bar_tells_slides_tiles_and_how_busy_the_processor_is(
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
     assert "looking at the slides" in shown
     assert re.search(r"2 of 2 slides ━+ 60/60 tiles, [\d,]+/s, CPU \d+%", shown), shown
+
+
+SLOW = """
+import time
+def slow(tiles):
+    if tiles.shape[0] > 2:  # not the trial before the run
+        with open("seen", "a") as seen:
+            seen.write("x")
+        if len(open("seen").read()) > 3:  # nine tiles a slide
+            time.sleep(120)
+    return tiles[:, 0, 0].float()
+"""
+
+
+def test_ctrl_c_tells_that_the_same_command_goes_on(tmp_path: Path) -> None:
+    """Stopped in the second slide, when the first is finished; then it goes on."""
+    (tmp_path / "slides").mkdir()
+    for name in ("a", "b"):
+        write_tissue_slide(
+            tmp_path / "slides" / f"{name}.svs", Size(300, 300), tissue="gland", seed=1
+        )
+    (tmp_path / "slow_model_of_a_test.py").write_text(SLOW)
+    command = [sys.executable, "-m", "pydmed_dali", "infer", "slides", "--out", "out", "--json"]
+    command += ["--model", "slow_model_of_a_test:slow", "--tile-size", "100"]
+    command += ["--batch-size", "3", "--num-workers", "0"]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        until = time.monotonic() + 120
+        while not (tmp_path / "out" / "a.h5").exists():
+            assert program.poll() is None and time.monotonic() < until
+            time.sleep(0.05)
+        program.send_signal(signal.SIGINT)
+        _, told = program.communicate(timeout=60)
+    assert program.returncode == 130 and "Traceback" not in told
+    assert "stopped; 1 slides are finished" in told and "kept in out" in told
+    assert "start the same command again, and it goes on there" in told
+    (tmp_path / "slow_model_of_a_test.py").write_text(SLOW.replace("sleep(120)", "sleep(0)"))
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["kept"], result["written"]) == (["out/a.h5"], ["out/b.h5"])
