@@ -12,12 +12,13 @@ import shapely
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from pydmed_dali import BigChunkSource, Dataset, Info, PydmedError, Size
+from pydmed_dali import BigChunkSource, Dataset, Info, Point, PydmedError, Size
 from pydmed_dali.cli import app
 from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.preview.drawn import Wishes, draw_slide, first_visits
 from pydmed_dali.slide.tissue_slides import write_tissue_slide
-from tests.support import sum_up, take, write_picture
+from tests.scanned_slides import write_scn
+from tests.support import folder_dataset, sum_up, take, write_picture
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +201,26 @@ def test_annotations_that_are_not_there_are_told(folder: Path, tmp_path: Path) -
     assert result.exit_code != 0
     assert isinstance(result.exception, PydmedError | SystemExit)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_drawn_in_qupath_lies_where_it_was_scanned(tmp_path: Path) -> None:
+    pixels = np.full((400, 500, 3), 240, np.uint8)
+    pixels[100:300, 50:250] = (150, 40, 120)
+    slide = write_scn(tmp_path / "slides" / "a.scn", pixels, Point(300, 600), Size(1200, 1400))
+    ring = [[50, 100], [250, 100], [250, 300], [50, 300], [50, 100]]
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    drawn = {"type": "Feature", "geometry": shape, "properties": {"label": "tumor"}}
+    (tmp_path / "a.geojson").write_text(json.dumps(drawn))
+    dataset = folder_dataset(tmp_path / "slides")
+    wishes = Wishes(
+        *(Size(256, 256), Size(64, 64), 0, None, 0, None, None, 4, 8, 8),
+        annotations={slide: tmp_path / "a.geojson"},
+    )
+    found = draw_slide("a", slide, first_visits(dataset, 0, 4)[0], wishes)
+    (polygon,) = found.regions["tumor"]
+    assert polygon.bounds == (350, 700, 550, 900)
+    for chunk in found.chunks:
+        for (y, x), shown, label in zip(chunk.crops, chunk.shown, chunk.labels, strict=True):
+            assert 300 <= chunk.origin.x + x <= 800 - 64
+            assert 600 <= chunk.origin.y + y <= 1000 - 64
+            assert (shown[32, 32] == (150, 40, 120)).all() == (label == "tumor")
