@@ -192,3 +192,31 @@ def test_stain_normalisation_refuses_statistics_of_the_other_kind(
 def test_a_field_of_another_size_is_refused() -> None:
     with pytest.raises(OptionError, match=r"does not fit images of \(2, 3, 8, 8\)"):
         displace(torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 1, 2))
+
+
+@pytest.mark.parametrize("loader", [None, Grey16()], ids=["rgb", "grey16"])
+def test_turn_needs_no_conditionals(coordinates: Dataset, loader: BigChunkLoader | None) -> None:
+    """Each of the eight, and no other, under a plain `pipeline_def`."""
+
+    @pipeline_def
+    def plain(source: BigChunkSource) -> tuple[DataNode, ...]:
+        crops = source.small_chunks()
+        images = (crops.image, augment.turn(crops.image))
+        wide = (fn.cast(image, dtype=types.INT32) for image in images)
+        return (*wide, crops.label, crops.info)
+
+    seen = set()
+    with BigChunkSource(coordinates, **RUN, loader=loader) as source:
+        names = ["image", "turned", "label", "info"]
+        batches = SmallChunkIterator(plain(source), names, batches_per_epoch=12)
+        for batch in batches:
+            for image, turned in zip(batch["image"].numpy(), batch["turned"].numpy(), strict=True):
+                eight = [
+                    np.rot90(flipped, quarters)
+                    for flipped in (image, image[:, ::-1])
+                    for quarters in range(4)
+                ]
+                fitting = [n for n, other in enumerate(eight) if np.array_equal(other, turned)]
+                assert fitting
+                seen.update(fitting)
+    assert seen == set(range(8))
