@@ -175,6 +175,23 @@ class BoundSource(ABC):
             self._closed = True
             self._engine.close()
 
+    def __repr__(self) -> str:
+        """What it deals, of what, and in what state it is."""
+        options, patients = self.options, len(self.dataset.patients)
+        scales = {
+            "level": options.level,
+            "mpp": options.mpp,
+            "magnification": options.magnification,
+        }
+        scale = ", ".join(f"{name}={value}" for name, value in scales.items() if value is not None)
+        state = "closed" if self._closed else "failed" if self._failure is not None else "open"
+        return (
+            f"<{type(self).__name__}, {state}: {patients} patients, {len(self.dataset.slides)} "
+            f"slides; batches of {options.batch_size} crops of {options.crop} at {scale}, from "
+            f"{options.resident} BigChunks of {options.chunk}; {options.num_workers} workers, on "
+            f"the {self.device}; rank {self._ranks.rank} of {self._ranks.world_size}>"
+        )
+
     def __enter__(self) -> Self:
         return self
 

@@ -18,6 +18,7 @@ from pydmed_dali.dali.rings import RingNeed
 from pydmed_dali.dali.slot_stains import SlotStains
 from pydmed_dali.dali.work import Work
 from pydmed_dali.dataset import Dataset
+from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
 from pydmed_dali.loader.annotation_plan import AnnotationPlan
 from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
@@ -128,7 +129,11 @@ class Engine:
         options = self.options
         loads = max(options.num_workers, 1)
         slots = self.window.ring_size(options.prefetch_depth, loads)
-        together = options.slots_per_image(slots)
+        try:
+            together = options.slots_per_image(slots)
+        except OptionError:  # the lesser trouble, where the ring would not fit in memory either
+            SharedArena.refuse_overrun(options.layout(slots, 0, self.annotated is not None))
+            raise
         pads = options.batch_size - -(-slots // together)
         layout = options.layout(slots, pads, self.annotated is not None)
         per_batch = -(-options.batch_size // options.crops_per_chunk)

@@ -21,7 +21,7 @@ class ClassShare(NamedTuple):
     """Its part of the crops so far; 0 before the first."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Stats:
     """A snapshot of a source's work since it was made; see `BigChunkSource.stats`."""
 
@@ -55,6 +55,21 @@ class Stats:
     """Loader processes that had to be replaced."""
     class_shares: dict[str, ClassShare] = field(default_factory=dict)
     """By the name of each class, and of the rest; empty where crops are not drawn by class."""
+
+    def __repr__(self) -> str:
+        """A few lines for people; every field has its figure."""
+        lines = [
+            f"{self.batches:,} batches, {self.crops:,} crops, {self.crops_per_second:,.0f} crops/s",
+            f"{self.chunks_read:,} BigChunks read of {len(self.reads_per_slide):,} slides, "
+            f"{self.decode_amplification:.2f} pixels decoded for one delivered",
+            f"started in {self.startup_seconds:.1f} s, starved {self.starved_fraction:.1%} of "
+            f"{self.running_seconds:.1f} s; {self.distinct_slides_per_batch:.1f} slides in a batch",
+        ]
+        if self.slides_skipped or self.worker_deaths:
+            lines.append(
+                f"{len(self.slides_skipped)} slides skipped, {self.worker_deaths} workers replaced"
+            )
+        return "\n".join(lines)
 
     @property
     def starved_fraction(self) -> float:

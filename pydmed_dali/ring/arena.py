@@ -226,7 +226,7 @@ class SharedArena:
     _live: ClassVar[weakref.WeakSet[SharedArena]] = weakref.WeakSet()
 
     def __init__(self, layout: Layout) -> None:
-        _refuse_overrun(layout, sum(arena.untouched_bytes for arena in self._live))
+        self.refuse_overrun(layout)
         descriptor = os.memfd_create("pydmed-dali", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(descriptor, layout.nbytes)
@@ -240,6 +240,11 @@ class SharedArena:
         self._filled: set[int] = set()
         self._finalizer = weakref.finalize(self, os.close, descriptor)
         self._live.add(self)
+
+    @classmethod
+    def refuse_overrun(cls, layout: Layout) -> None:
+        """Raise `RingMemoryError` where a ring would not fit beside those that are promised."""
+        _refuse_overrun(layout, sum(arena.untouched_bytes for arena in cls._live))
 
     def mark_filled(self, slot: int) -> None:
         """Note that a slot's memory is taken: before its first use it is only promised."""

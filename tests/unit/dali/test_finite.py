@@ -16,6 +16,7 @@ from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator
 from pydmed_dali.dali.options import Options
 from pydmed_dali.dali.work import make_sampler, slides_left_out
 from pydmed_dali.dataset import Patient, Record
+from pydmed_dali.errors import RingMemoryError
 from pydmed_dali.pipelines.basic import basic
 from tests.support import NAMES, SMALL_RUN
 
@@ -119,3 +120,27 @@ def test_each_pass_balanced_by_patient_adds_one_slide_of_each(
     planned = [next(sampler.candidates(v)).slide for v in range(passes * sum(counts))]
     assert Counter(planned) == dict.fromkeys(range(sum(counts)), passes)
     assert slides_left_out(every, dataset, None) == ()
+
+
+def test_a_source_and_its_stats_print_readably(cohort: Dataset) -> None:
+    with BigChunkSource(cohort, **RUN) as source:
+        visits(source)
+        assert repr(source) == (
+            "<BigChunkSource, open: 3 patients, 6 slides; batches of 8 crops of 64x64 at level=0, "
+            "from 3 BigChunks of 256x256; 0 workers, on the cpu; rank 0 of 1>"
+        )
+        lines = repr(source.stats()).splitlines()
+    assert len(lines) == 3 and lines[0].startswith("6 batches, 48 crops, ")
+    assert "BigChunks read of 6 slides" in lines[1]
+    assert "closed" in repr(source)
+
+
+def test_a_ring_beyond_memory_is_told_before_dalis_limit(cohort: Dataset) -> None:
+    options: dict[str, Any] = {
+        "chunk_size": 4096,
+        "batch_size": 8,
+        "crops_per_chunk": 512,
+        "num_workers": 0,
+    }
+    with pytest.raises(RingMemoryError, match=r"the ring needs .* are free here"):
+        BigChunkSource(cohort, resident=1_000_000, **options)
