@@ -51,6 +51,9 @@ _PACKAGES = (
     ),
     Package("tifffile", "tifffile", "pip install --force-reinstall tifffile"),
     Package("imagecodecs", "imagecodecs", "pip install --force-reinstall imagecodecs"),
+    Package(
+        "cv2", "opencv-python-headless", "pip install --force-reinstall opencv-python-headless"
+    ),
     Package("simplejpeg", "simplejpeg", "pip install --force-reinstall simplejpeg"),
     Package("PIL", "pillow", "pip install --force-reinstall pillow"),
     Package("cloudpickle", "cloudpickle", "pip install --force-reinstall cloudpickle"),

@@ -32,6 +32,7 @@ from pydmed_dali.loader.own_annotations import plan_annotations
 from pydmed_dali.loader.own_masks import Masks, mask_rules, plan_tissue
 from pydmed_dali.loader.survey import Survey
 from pydmed_dali.loader.surveyor import wanted_tiles
+from pydmed_dali.loader.tissue import warn_of_little_tissue
 from pydmed_dali.loader.wanted import TilesPlan
 from pydmed_dali.plan.grid import SlideGrid
 from pydmed_dali.plan.tile_sampler import TileSampler
@@ -315,6 +316,8 @@ class TileSource(BoundSource):
                 skipped[slide] = str(found.error)
                 continue
             notices.say(self.dataset.slides[slide].path, found.notices)
+            if found.tissue is not None:
+                warn_of_little_tissue(self.dataset.slides[slide].path, found.tissue)
             view = found.view
             self._bounds[slide] = found.bounds
             self._downsamples[slide], self._files[slide] = view.downsample, found.file

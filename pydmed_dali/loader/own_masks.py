@@ -10,7 +10,7 @@ from pydmed_dali.loader.beside import Beside, files_beside
 from pydmed_dali.loader.tissue import TissuePlan
 from pydmed_dali.slide.frame import check_frame
 from pydmed_dali.slide.mask_image import VERSION, MaskFile
-from pydmed_dali.slide.tissue_threshold import METHOD
+from pydmed_dali.slide.tissue_mask import METHOD
 from pydmed_dali.slide.tissue_values import GivenValues, TissueValues
 
 Masks = Beside

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from pydmed_dali.dataset import Dataset, Patient, Record, TissueArea
 from pydmed_dali.errors import DatasetError, OptionError
@@ -15,6 +16,7 @@ from pydmed_dali.loader.messages import Failed, Surveyed, SurveyPlan
 from pydmed_dali.loader.notices import Notices
 from pydmed_dali.loader.own_masks import Masks, find_masks
 from pydmed_dali.loader.survey import Survey
+from pydmed_dali.loader.tissue import warn_of_little_tissue
 from pydmed_dali.slide.cache import cache_folder
 from pydmed_dali.slide.scale import Scale
 from pydmed_dali.slide.tissue_values import GivenValues
@@ -71,7 +73,7 @@ def prepare(
     notices = Notices()
     with survey:
         for done, answer in enumerate(survey, 1):
-            areas[answer.chunk] = _area(answer)
+            areas[answer.chunk] = _area(answer, paths[answer.chunk])
             if isinstance(answer, Surveyed):
                 notices.say(paths[answer.chunk], answer.notices)
             if progress is not None:
@@ -84,11 +86,12 @@ def prepare(
     return _with_areas(dataset, areas)
 
 
-def _area(answer: Surveyed | Failed) -> TissueArea:
+def _area(answer: Surveyed | Failed, path: Path) -> TissueArea:
     if isinstance(answer, Failed):
         logger.warning("%s; it counts as a slide without tissue", answer.error)
         return TissueArea(0.0, None)
     assert answer.tissue is not None
+    warn_of_little_tissue(path, answer.tissue)
     return TissueArea(answer.tissue * answer.dimensions.area, answer.mpp)
 
 

@@ -21,6 +21,7 @@ from pydmed_dali.loader.messages import Answer, Failed, Job, Loaded
 from pydmed_dali.loader.notices import Notices
 from pydmed_dali.loader.pool import Pool
 from pydmed_dali.loader.statistics import Tally
+from pydmed_dali.loader.tissue import warn_of_little_tissue
 from pydmed_dali.loader.turns import Turns
 from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.classes import ClassSampler
@@ -270,7 +271,7 @@ class Residents:
         self.tally.decode_seconds += loaded.seconds
         self.tally.reads_per_slide[search.present.slide] += 1
         if loaded.tissue is not None:
-            self.tally.tissue_shares[search.present.slide] = loaded.tissue
+            self._note_tissue(search.present.slide, loaded.tissue)
         self._say_remarks(search.present.slide, loaded)
         self._notices.say(self._dataset.slides[search.present.slide].path, loaded.notices)
         self._on_ready(Resident(slot, search.visit, search.present, loaded))
@@ -288,6 +289,12 @@ class Residents:
         self._remarked.add(slide)
         for remark in loaded.remarks:
             logger.warning("%s: %s", self._dataset.slides[slide].path, remark)
+
+    def _note_tissue(self, slide: int, share: float) -> None:
+        """Keep how much of a slide is tissue, and warn once where that is next to nothing."""
+        if slide not in self.tally.tissue_shares:
+            warn_of_little_tissue(self._dataset.slides[slide].path, share)
+        self.tally.tissue_shares[slide] = share
 
     def _pass_over(self, failed: Failed) -> None:
         """A chunk could not be read: note it, say so once a slide, go to the next candidate."""

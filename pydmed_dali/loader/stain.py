@@ -17,7 +17,7 @@ from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.scale import Scale
 from pydmed_dali.slide.stain import METHOD, METHODS, Stain, find_stain, stain_from_dict
 from pydmed_dali.slide.stain_sample import sample_tissue
-from pydmed_dali.slide.tissue_threshold import METHOD as MASK_METHOD
+from pydmed_dali.slide.tissue_mask import METHOD as MASK_METHOD
 from pydmed_dali.slide.tissue_values import GivenValues
 
 

@@ -33,7 +33,7 @@ class Surveyor:
         wanted = None
         tiles = self._plan.tiles
         if self._wanted is not None and tiles is not None and not tiles.wants_all(view):
-            found, told = self._wanted.find(job.path, slide, view)
+            found, tissue, told = self._wanted.find(job.path, slide, view)
             wanted, notices = np.packbits(found).tobytes(), [*notices, *told]
         facts = self._scale.facts(slide.facts)
         return Surveyed(

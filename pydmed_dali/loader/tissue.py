@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,10 +19,12 @@ from pydmed_dali.slide.mask_image import VERSION as MASK_VERSION
 from pydmed_dali.slide.mask_image import MaskFile
 from pydmed_dali.slide.protocol import Slide
 from pydmed_dali.slide.scale import Scale
-from pydmed_dali.slide.tissue_mask import TissueMask, compute_mask, mask_size, read_mask
-from pydmed_dali.slide.tissue_threshold import METHOD
+from pydmed_dali.slide.tissue_mask import METHOD, TissueMask, compute_mask, mask_size, read_mask
 from pydmed_dali.slide.view import View
 
+logger = logging.getLogger("pydmed_dali.loader")
+
+_NEXT_TO_NOTHING = 0.005  # of a slide: a needle biopsy covers more of what is scanned with it
 _MOST_KNOWN = 8  # slides of which a process holds the eligible places: up to 4 MB each
 
 
@@ -131,6 +134,18 @@ def tissue_places(mask: TissueMask, view: View, crop: Size, min_tissue: float) -
     """Where a crop of a view has at least `min_tissue`, and lies on what was scanned."""
     places = eligible_places(mask.pixels, view.dimensions, crop, min_tissue)
     return places if view.scanned is None else places.inside(view.scanned, view.dimensions, crop)
+
+
+def warn_of_little_tissue(path: Path, share: float) -> None:
+    """Say so where a mask finds next to nothing, which is seldom what the user meant."""
+    if 0 < share < _NEXT_TO_NOTHING:
+        logger.warning(
+            "%s: only %.2g%% of the slide is tissue by its mask, so all its crops are of a few "
+            "places; look at it by `pydmed-dali preview`. Give a mask of your own (masks) if "
+            "tissue is missed, else leave the slide out",
+            path,
+            100 * share,
+        )
 
 
 def mask_key(mask: MaskFile) -> str | None:

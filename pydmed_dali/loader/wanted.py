@@ -59,21 +59,25 @@ class WantedFinder:
 
             self._annotations = AnnotationFinder(plan.annotated, plan.tile, cache)
 
-    def find(self, path: Path, slide: Slide, view: View) -> tuple[NDArray[np.bool_], list[str]]:
-        """(rows, columns): whether each tile is wanted; and what was chosen, for the log.
+    def find(
+        self, path: Path, slide: Slide, view: View
+    ) -> tuple[NDArray[np.bool_], float | None, list[str]]:
+        """(rows, columns): whether each tile is wanted; the part of the slide that is tissue, None
+        where that decides nothing; and what was chosen, for the log.
 
         Raises `SlideMaskError` where none is, and where a mask or an annotation file cannot be
         used; `SlideReadError` where the slide's overview cannot be read.
         """
         plan = self._plan
         wanted = np.ones(plan.shape(view.dimensions), np.bool_)
-        reasons, notices = list[str](), list[str]()
+        reasons, notices, tissue = list[str](), list[str](), None
         if view.scanned is not None:
             wanted = scanned_tiles(view.scanned, plan.tile, plan.stride, wanted.shape)
             reasons.append("something of what was scanned")
         if plan.tissue is not None:
             own = plan.tissue.masks.get(path)
             mask = find_mask(path, slide, own, self._cache, self._scale)
+            tissue = mask.share
             shares = tissue_shares(mask.pixels, view.dimensions, plan.tile, plan.stride)
             # A mask that is all tissue has shares that miss 1 by the rounding of sums.
             wanted &= shares >= plan.tissue.min_tissue - 1e-9
@@ -90,4 +94,4 @@ class WantedFinder:
             reasons.append(f"its centre in {some(plan.annotated.classes)}")
         if not wanted.any():
             raise SlideMaskError(f"{path}: no tile of {plan.tile} has {' and '.join(reasons)}")
-        return wanted, notices
+        return wanted, tissue, notices

@@ -14,8 +14,8 @@ import numpy as np
 import openslide
 import tifffile
 
+from pydmed_dali.slide.ground import has_dark_ground, is_black
 from pydmed_dali.slide.protocol import WHITE, Pixels
-from pydmed_dali.slide.tissue_threshold import has_dark_ground, is_black
 
 BLACK = (0, 0, 0)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.geometry import Region, Size
-from pydmed_dali.slide.tissue_threshold import Mask
+from pydmed_dali.slide.mask_image import Mask
 
 _ASPECT_TOLERANCE = 0.02
 

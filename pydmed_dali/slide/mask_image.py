@@ -17,12 +17,14 @@ from PIL import Image, UnidentifiedImageError
 
 from pydmed_dali.geometry import Size
 from pydmed_dali.slide.frame import check_frame
-from pydmed_dali.slide.tissue_threshold import Mask
 from pydmed_dali.slide.tissue_values import GivenValues, TissueValues
 from pydmed_dali.wording import some
 
 if TYPE_CHECKING:
     import tifffile
+
+Mask = NDArray[np.bool_]
+"""(rows, columns) bool: True where there is tissue."""
 
 VERSION = 2
 """Of the rules by which an image is read: what follows from a mask is of one of them."""

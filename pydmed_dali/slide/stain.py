@@ -23,7 +23,7 @@ from pydmed_dali.slide.protocol import Pixels
 
 METHODS = ("macenko", "reinhard")
 
-METHOD = "stain 1"
+METHOD = "stain 2"
 """Version of what is done here and in `stain_sample.py`: it decides images, so states keep it."""
 
 Floats = NDArray[np.float64]

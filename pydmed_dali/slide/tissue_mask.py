@@ -13,10 +13,12 @@ from PIL import Image
 from pydmed_dali.errors import SlideMaskError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.slide.mask_frame import Coverage, choose_coverage, fits, ratio, spread
-from pydmed_dali.slide.mask_image import MaskFile, UnfitImageError, open_mask_image
+from pydmed_dali.slide.mask_image import Mask, MaskFile, UnfitImageError, open_mask_image
 from pydmed_dali.slide.protocol import Pixels, Slide, SlideFacts
 from pydmed_dali.slide.scanned import in_view
-from pydmed_dali.slide.tissue_threshold import Mask, tissue_pixels
+
+METHOD = "glass 1"
+"""Name and version of how masks are computed: states and cached masks keep it."""
 
 _PIXEL_UM = 8.0
 """Micrometres that a mask's pixel is wide, unless the mask would be larger than `_LONGEST`."""
@@ -72,7 +74,8 @@ class TissueMask:
 
 
 def compute_mask(slide: Slide, size: Size | None = None) -> TissueMask:
-    """The tissue of a slide, by the colours of its overview: see `tissue_pixels`.
+    """The tissue of a slide, by the colours of its overview: see
+    `tissue_threshold.tissue_pixels`.
 
     The mask's pixels are 8 micrometres wide, on slides larger than 16 millimetres so wide that the
     longer side has 2048; where the file does not tell its scale, 0.5 micrometres per level-0 pixel
@@ -80,6 +83,8 @@ def compute_mask(slide: Slide, size: Size | None = None) -> TissueMask:
     only that is looked at: the fill around it decides nothing. Raises `SlideReadError` where the
     overview cannot be read.
     """
+    from pydmed_dali.slide.tissue_threshold import tissue_pixels  # and OpenCV: seldom needed
+
     facts = slide.facts
     picture = overview(slide, size or mask_size(facts))
     found = np.zeros(picture.shape[:2], np.bool_)

@@ -37,6 +37,7 @@ ROOMS = (
 HEAVY = {"cupy", "nvidia", "torch"}
 HEAVY_ROOMS = {"dali", "pipelines", "infer", "measure", "demo", "cli"}
 SLOW_TO_IMPORT = HEAVY | {
+    "cv2",
     "h5py",
     "imagecodecs",
     "matplotlib",

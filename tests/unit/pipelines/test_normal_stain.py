@@ -218,7 +218,7 @@ def test_a_resumed_run_gives_the_same_stains(dataset: Dataset, tmp_path: Path) -
     options["stain_statistics"] = "reinhard"
     with (
         BigChunkSource(dataset, num_workers=0, **options) as source,
-        pytest.raises(StateError, match=r"stain: saved 'macenko, stain 1', here 'reinhard"),
+        pytest.raises(StateError, match=r"stain: saved 'macenko, stain 2', here 'reinhard"),
     ):
         source.load_state_dict(state["source"])
 

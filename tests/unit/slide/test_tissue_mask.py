@@ -71,7 +71,7 @@ def _line_is_in(mask: NDArray[np.bool_]) -> float:
         ("CMU-1-Small-Region.svs", 0.34, 0.41),
         ("CMU-1-Small-Region.pyramid.tif", 0.34, 0.41),
         ("tcga-cr-7395-01a-01-ts1.svs", 0.60, 0.66),
-        ("packed-biopsies.tif", 0.16, 0.21),
+        ("packed-biopsies.tif", 0.19, 0.24),
         ("fluorescence-dapi.ndpi", 0.65, 0.85),
     ],
 )
