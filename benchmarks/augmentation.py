@@ -25,13 +25,13 @@ import torch
 from nvidia.dali import Pipeline, fn
 from nvidia.dali.data_node import DataNode
 
-from pydmed_dali import BigChunkSource, Dataset, Info, ReinhardStain, Size, pipeline_def
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, ReinhardStain, Size, pipeline_def
 from pydmed_dali.dali.device import choose_device
 from pydmed_dali.pipelines import augment
 from pydmed_dali.pipelines.elastic import displace, elastic_field
 from pydmed_dali.pipelines.multi_scale import reduced
 from pydmed_dali.slide.stain import MACENKO_REFERENCE
-from pydmed_dali.slide.tissue_slides import TISSUES, write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import TISSUES, write_tissue_slide
 
 CROP, CHUNK = 224, 1024
 NEVER_REPLACED = 2**20
@@ -105,7 +105,7 @@ def elastic_seconds(device: str, batch_size: int, batches: int) -> float:
     """Of a batch that lies on the device already."""
     place = torch.device(device.replace("gpu", "cuda"))
     images = torch.rand(batch_size, 3, CROP, CROP, device=place)
-    info = torch.arange(batch_size * len(Info)).view(batch_size, len(Info))
+    info = torch.arange(batch_size * len(InfoColumn)).view(batch_size, len(InfoColumn))
     begun = time.perf_counter()
     for _ in range(batches):
         displace(images, elastic_field(info, CROP, device=place))

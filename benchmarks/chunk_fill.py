@@ -24,10 +24,10 @@ from benchmarks.machine import headline
 from benchmarks.slides import slides_in
 from pydmed_dali import Dataset, Point, Size
 from pydmed_dali.slide.cache import Cache
-from pydmed_dali.slide.jpeg_tiles import JpegTiles
+from pydmed_dali.slide.codec.jpeg import JpegTiles
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
-from pydmed_dali.slide.protocol import Slide
+from pydmed_dali.slide.slide import Slide
 from pydmed_dali.slide.tiled_slide import scratch
 
 CHUNK = 4096

@@ -14,7 +14,7 @@ from benchmarks.accounting import Content, read_content
 from benchmarks.measure import Batch
 from benchmarks.places import Places, SlideFile, draw_places, slide_files
 from benchmarks.workload import Workload
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.slide import Pixels
 
 Sample = tuple[torch.Tensor, torch.Tensor]
 """One crop (crop, crop, 3) uint8, and its row of the list of places (3,) int64."""

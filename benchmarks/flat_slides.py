@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from pydmed_dali import BigChunkLoader, Dataset, Patient, Point, Record, Size, SlideFacts
 from pydmed_dali.geometry import Region
-from pydmed_dali.slide.protocol import WHITE, Pixels, Slide
+from pydmed_dali.slide.slide import WHITE, Pixels, Slide
 from pydmed_dali.slide.view import View
 
 _FACTS = SlideFacts(

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.machine import headline
 from benchmarks.slides import slides_in
 from pydmed_dali import BigChunkSource, Size
-from pydmed_dali.cli_plan import Scale, plan_options, source_options, study_slides, usual_wishes
+from pydmed_dali.cli.plan import Scale, plan_options, source_options, study_slides, usual_request
 from pydmed_dali.measure.costs import crops_of
 from pydmed_dali.measure.forecast import Forecast
 from pydmed_dali.measure.stopwatch import time_batches
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Forecast, run, compare."""
     chosen = _parser().parse_args(arguments)
     with slides_in(chosen.slides, 4, chosen.side) as folder:
-        wishes = usual_wishes(Size(224, 224), 256, chosen.memory, None)
+        wishes = usual_request(Size(224, 224), 256, chosen.memory, None)
         study = study_slides(folder, wishes, SCALE, 5.0)
         advice = plan_options(study, wishes)
         print("\n".join([*headline("benchmarks.forecast_check"), ""]))

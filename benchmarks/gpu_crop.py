@@ -29,7 +29,7 @@ from pydmed_dali import BigChunkSource, Dataset, Size
 from pydmed_dali.measure.openslide_crops import openslide_loader
 from pydmed_dali.measure.stopwatch import time_batches
 from pydmed_dali.pipelines.basic import basic
-from pydmed_dali.slide.tissue_slides import TISSUES, write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import TISSUES, write_tissue_slide
 
 NAMES = ["image", "label", "info"]
 SELDOM = 2**17  # crops of a chunk, so that loading is not what is measured

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydmed_dali import Size
-from pydmed_dali.slide.tissue_slides import TISSUES, write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import TISSUES, write_tissue_slide
 
 ROOT = Path(__file__).resolve().parents[1]
 _STEP = 1024  # mosaics consist of blocks of this side

@@ -34,8 +34,8 @@ from pydmed_dali import (
     SmallChunkIterator,
 )
 from pydmed_dali.pipelines.classification import classification
-from pydmed_dali.ring.pixel_format import RGB8
-from pydmed_dali.slide.protocol import WHITE
+from pydmed_dali.slide.pixel_format import RGB8
+from pydmed_dali.slide.slide import WHITE
 
 
 class ArraySlide:

@@ -20,7 +20,7 @@ from nvidia.dali.data_node import DataNode
 from pydmed_dali import (
     BigChunkSource,
     Dataset,
-    Info,
+    InfoColumn,
     MacenkoStain,
     ReinhardStain,
     SmallChunkIterator,
@@ -74,7 +74,7 @@ def draw(slides: Path, target: Path, picture: Path) -> None:
         rows, len(columns), figsize=(2.4 * len(columns), 2.5 * rows), squeeze=False
     )
     for place, row in enumerate(axes):
-        record = dataset.slides[int(first["info"][place, Info.SLIDE])]
+        record = dataset.slides[int(first["info"][place, InfoColumn.SLIDE])]
         mark = " (target)" if record.path.name == target.name else ""
         row[0].set_ylabel(record.path.stem[:24] + mark, fontsize=7)
         for axis, name, images in zip(row, COLUMNS, columns, strict=True):

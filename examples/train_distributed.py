@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, SmallChunkIterator
 from pydmed_dali.demo.network import TissueNet
 from pydmed_dali.pipelines.classification import classification
 
@@ -103,7 +103,7 @@ def train_step(
 def seen(batch: dict[str, torch.Tensor]) -> dict[str, Any]:
     """What the batch consists of, for the log: its chunks, and the label of each crop."""
     return {
-        "chunks": batch["info"][:, Info.CHUNK].tolist(),
+        "chunks": batch["info"][:, InfoColumn.CHUNK].tolist(),
         "labels": batch["label"].flatten().tolist(),
     }
 

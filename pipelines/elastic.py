@@ -15,7 +15,7 @@ import math
 
 import torch
 
-from pydmed_dali import Info
+from pydmed_dali import InfoColumn
 from pydmed_dali.errors import OptionError
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -51,7 +51,7 @@ def elastic_field(
     device = info.device if device is None else torch.device(device)
     reach = math.ceil(_REACH * smoothness)
     wide = size + 2 * reach
-    chunk, crop = (info[:, column].to(device) for column in (Info.CHUNK, Info.CROP))
+    chunk, crop = (info[:, column].to(device) for column in (InfoColumn.CHUNK, InfoColumn.CROP))
     noise = _noise(seed, chunk, crop, wide)
     smoothing = _smoothing(size, reach, smoothness, noise)
     field = smoothing @ noise @ smoothing.T

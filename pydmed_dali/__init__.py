@@ -14,58 +14,58 @@ if TYPE_CHECKING:
     from pydmed_dali.annotation.annotation import Annotation, Annotations, require_classes
     from pydmed_dali.annotation.mask import classes_at, rasterize
     from pydmed_dali.annotation.reader import read_annotations
-    from pydmed_dali.dali.info import Info, SmallChunk
-    from pydmed_dali.dali.iterator import SmallChunkIterator
-    from pydmed_dali.dali.pipeline import pipeline_def
-    from pydmed_dali.dali.source import BigChunkSource
-    from pydmed_dali.dali.tile_source import TileSource
     from pydmed_dali.dataset import Dataset, Patient, Record
     from pydmed_dali.errors import PydmedError
     from pydmed_dali.geometry import Point, Size
-    from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
-    from pydmed_dali.loader.nifti_loader import NiftiLoader
-    from pydmed_dali.loader.prepare import prepare
-    from pydmed_dali.loader.report import Report
-    from pydmed_dali.loader.stain import measure_stain
-    from pydmed_dali.loader.statistics import Stats
-    from pydmed_dali.loader.tiff_loader import TiffLoader
-    from pydmed_dali.loader.visit import Visit
-    from pydmed_dali.ring.pixel_format import PixelFormat
-    from pydmed_dali.slide.protocol import Slide, SlideFacts, Volume
+    from pydmed_dali.pool.report import Report
+    from pydmed_dali.pool.statistics import Stats
+    from pydmed_dali.pool.tissue_areas import measure_tissue
+    from pydmed_dali.slide.pixel_format import PixelFormat
+    from pydmed_dali.slide.slide import Slide, SlideFacts, Volume
     from pydmed_dali.slide.stain import MacenkoStain, ReinhardStain
     from pydmed_dali.slide.view import View
+    from pydmed_dali.source.big_chunk_source import BigChunkSource
+    from pydmed_dali.source.iterator import SmallChunkIterator
+    from pydmed_dali.source.pipeline_definition import pipeline_def
+    from pydmed_dali.source.provenance import CropInfo, InfoColumn
+    from pydmed_dali.source.tile_source import TileSource
+    from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
+    from pydmed_dali.worker.nifti_loader import NiftiLoader
+    from pydmed_dali.worker.stain_finder import measure_stain
+    from pydmed_dali.worker.tiff_loader import TiffLoader
+    from pydmed_dali.worker.visit import Visit
 
 _HOMES = {
     "Annotation": "annotation.annotation",
     "Annotations": "annotation.annotation",
-    "BigChunkLoader": "loader.big_chunk_loader",
-    "BigChunkSource": "dali.source",
+    "BigChunkLoader": "worker.big_chunk_loader",
+    "BigChunkSource": "source.big_chunk_source",
     "Dataset": "dataset",
-    "Info": "dali.info",
-    "NiftiLoader": "loader.nifti_loader",
+    "InfoColumn": "source.provenance",
+    "NiftiLoader": "worker.nifti_loader",
     "MacenkoStain": "slide.stain",
     "Patient": "dataset",
-    "PixelFormat": "ring.pixel_format",
+    "PixelFormat": "slide.pixel_format",
     "Point": "geometry",
     "PydmedError": "errors",
     "Record": "dataset",
     "ReinhardStain": "slide.stain",
-    "Report": "loader.report",
+    "Report": "pool.report",
     "Size": "geometry",
-    "Slide": "slide.protocol",
-    "SlideFacts": "slide.protocol",
-    "SmallChunk": "dali.info",
-    "SmallChunkIterator": "dali.iterator",
-    "Stats": "loader.statistics",
-    "TiffLoader": "loader.tiff_loader",
-    "TileSource": "dali.tile_source",
-    "Volume": "slide.protocol",
+    "Slide": "slide.slide",
+    "SlideFacts": "slide.slide",
+    "CropInfo": "source.provenance",
+    "SmallChunkIterator": "source.iterator",
+    "Stats": "pool.statistics",
+    "TiffLoader": "worker.tiff_loader",
+    "TileSource": "source.tile_source",
+    "Volume": "slide.slide",
     "View": "slide.view",
-    "Visit": "loader.visit",
+    "Visit": "worker.visit",
     "classes_at": "annotation.mask",
-    "measure_stain": "loader.stain",
-    "pipeline_def": "dali.pipeline",
-    "prepare": "loader.prepare",
+    "measure_stain": "worker.stain_finder",
+    "pipeline_def": "source.pipeline_definition",
+    "measure_tissue": "pool.tissue_areas",
     "rasterize": "annotation.mask",
     "read_annotations": "annotation.reader",
     "require_classes": "annotation.annotation",
@@ -76,8 +76,9 @@ __all__ = [
     "Annotations",
     "BigChunkLoader",
     "BigChunkSource",
+    "CropInfo",
     "Dataset",
-    "Info",
+    "InfoColumn",
     "MacenkoStain",
     "NiftiLoader",
     "Patient",
@@ -90,7 +91,6 @@ __all__ = [
     "Size",
     "Slide",
     "SlideFacts",
-    "SmallChunk",
     "SmallChunkIterator",
     "Stats",
     "TiffLoader",
@@ -100,8 +100,8 @@ __all__ = [
     "Volume",
     "classes_at",
     "measure_stain",
+    "measure_tissue",
     "pipeline_def",
-    "prepare",
     "rasterize",
     "read_annotations",
     "require_classes",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydmed_dali.cli import main
+from pydmed_dali.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -16,7 +16,7 @@ against the builtin keeps working.
     │   ├── SlideMaskError (ValueError)       its tissue mask cannot be used, or leaves nothing
     │   ├── SlideReadError                    opened, but a region cannot be read
     │   └── SlideChangedError                 became another file while a run goes on
-    ├── OwnCodeError (RuntimeError)           a loader or model of the user's own breaks its rules
+    ├── UserCodeError (RuntimeError)           a loader or model of the user's own breaks its rules
     ├── ResultError (OSError)                 results of a model cannot be written
     ├── RingMemoryError (MemoryError)         the ring does not fit the memory that is free
     ├── WorkerError (RuntimeError)            the loader processes cannot go on
@@ -112,7 +112,7 @@ class SlideChangedError(SlideError):
     """Another file stands at the slide's path than when the run first read it."""
 
 
-class OwnCodeError(PydmedError, RuntimeError):
+class UserCodeError(PydmedError, RuntimeError):
     """A `BigChunkLoader` or model of the user's own raised, or returned what it must not."""
 
 

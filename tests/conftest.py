@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from pydmed_dali import Dataset, Size
 from pydmed_dali.slide.cache import VARIABLE
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 
 # A machine with other work to do makes examples slow, but nothing wrong.
 settings.register_profile("no deadline", deadline=None)

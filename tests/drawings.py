@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nvidia.dali.data_node import DataNode
 from shapely import Polygon
 
-from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator, pipeline_def
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, SmallChunkIterator, pipeline_def
 from tests.support import Batch, first
 
 Drawing = Sequence[tuple[str, Polygon]]
@@ -88,8 +88,8 @@ def expected_mask(
 ) -> NDArray[np.uint8]:
     """The mask of a crop, asked of shapely for each pixel; `row` is the crop's of `info`."""
     # Places are rounded to pixels of level 0, which are no larger than the crop's.
-    left, top = (round(int(row[column]) / downsample) for column in (Info.X, Info.Y))
-    y, x = np.indices((int(row[Info.HEIGHT]), int(row[Info.WIDTH]))) + 0.5
+    left, top = (round(int(row[column]) / downsample) for column in (InfoColumn.X, InfoColumn.Y))
+    y, x = np.indices((int(row[InfoColumn.HEIGHT]), int(row[InfoColumn.WIDTH]))) + 0.5
     x, y = (left + x) * downsample, (top + y) * downsample
     mask = np.zeros(x.shape, np.uint8)
     for number, name in enumerate(classes, 1):
@@ -105,7 +105,7 @@ def assert_masks(
     """Every mask is what was drawn there, and the class is that of the crop's centre."""
     masks, infos = batch["mask"].cpu().numpy(), batch["info"].numpy()
     for mask, number, row in zip(masks, batch["class_number"].tolist(), infos, strict=True):
-        drawing = drawn.get(dataset.slides[row[Info.SLIDE]].path, ())
+        drawing = drawn.get(dataset.slides[row[InfoColumn.SLIDE]].path, ())
         np.testing.assert_array_equal(mask[:, :, 0], expected_mask(drawing, row, downsample))
         assert number == mask[mask.shape[0] // 2, mask.shape[1] // 2, 0]
-        assert row[Info.CLASS] in (-1, number)
+        assert row[InfoColumn.CLASS] in (-1, number)

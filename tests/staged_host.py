@@ -11,7 +11,7 @@ from threading import Event
 
 import numpy as np
 
-from pydmed_dali.dali.pool_list import host_images, host_masks
+from pydmed_dali.dali.image_list import host_images, host_masks
 from pydmed_dali.dali.rings import RingNeed, StagedRing
 from pydmed_dali.geometry import Region
 from pydmed_dali.ring.arena import Arena, SharedArena

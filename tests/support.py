@@ -12,10 +12,18 @@ import tifffile
 import torch
 from numpy.typing import NDArray
 
-from pydmed_dali import BigChunkSource, Dataset, Info, Point, Size, SmallChunk, SmallChunkIterator
+from pydmed_dali import (
+    BigChunkSource,
+    CropInfo,
+    Dataset,
+    InfoColumn,
+    Point,
+    Size,
+    SmallChunkIterator,
+)
 from pydmed_dali.geometry import Region
 from pydmed_dali.pipelines.basic import basic
-from pydmed_dali.slide.coordinate_slides import coordinate_pixels
+from pydmed_dali.synthetic.coordinate_slides import coordinate_pixels
 
 NAMES = ["image", "label", "info"]
 WHITE = 255
@@ -60,16 +68,16 @@ def assert_coordinates(batch: Batch, extents: dict[int, Size], downsample: int =
     `extents` gives the size of each level; beyond it the background is expected.
     """
     for image, row in zip(batch["image"].numpy(), batch["info"].numpy(), strict=True):
-        level = int(row[Info.LEVEL])
-        place = Point(*(int(row[c]) // downsample**level for c in (Info.X, Info.Y)))
-        assert place.x * downsample**level == row[Info.X], "not on a pixel of the level"
+        level = int(row[InfoColumn.LEVEL])
+        place = Point(*(int(row[c]) // downsample**level for c in (InfoColumn.X, InfoColumn.Y)))
+        assert place.x * downsample**level == row[InfoColumn.X], "not on a pixel of the level"
         expected = coordinate_pixels(place, Size(image.shape[1], image.shape[0]), level)
         expected[max(extents[level].height - place.y, 0) :] = WHITE
         expected[:, max(extents[level].width - place.x, 0) :] = WHITE
         np.testing.assert_array_equal(image, expected)
 
 
-def read_directly(crop: SmallChunk) -> NDArray[np.uint8]:
+def read_directly(crop: CropInfo) -> NDArray[np.uint8]:
     """The crop as OpenSlide reads it at the place that its description names."""
     with openslide.OpenSlide(crop.record.path) as slide:
         place = (crop.location.x, crop.location.y)

@@ -10,7 +10,7 @@ import openslide
 from benchmarks.crop_dataset import CropDataset, CropLoader
 from benchmarks.peer import main
 from benchmarks.places import SlideFile
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.slide import Pixels
 
 
 class OpenSlideCrops(CropDataset):

@@ -13,7 +13,7 @@ from benchmarks.measure import Batch
 from benchmarks.peer import main
 from benchmarks.places import LEAST_TISSUE
 from benchmarks.workload import Workload
-from pydmed_dali import BigChunkSource, Dataset, Info
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn
 from pydmed_dali.pipelines.basic import basic
 
 
@@ -56,7 +56,10 @@ class ThisProject:
         """See `Loader`. What was decoded is told from the source's statistics, which run as many
         batches ahead at the timed run's end as at its beginning.
         """
-        rows = [np.asarray(info)[:, [Info.SLIDE, Info.CHUNK_X, Info.CHUNK_Y]] for info, _ in traces]
+        rows = [
+            np.asarray(info)[:, [InfoColumn.SLIDE, InfoColumn.CHUNK_X, InfoColumn.CHUNK_Y]]
+            for info, _ in traces
+        ]
         first, last = traces[0][1], traces[-1][1]
         delivered = last.crops - first.crops
         decoded = last.decode_amplification * last.crops - first.decode_amplification * first.crops

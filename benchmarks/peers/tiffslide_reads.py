@@ -11,7 +11,7 @@ import tiffslide
 from benchmarks.crop_dataset import CropDataset, CropLoader
 from benchmarks.peer import main
 from benchmarks.places import SlideFile
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.slide import Pixels
 
 
 class TiffSlideCrops(CropDataset):

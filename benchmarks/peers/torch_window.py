@@ -23,11 +23,11 @@ from benchmarks.peer import main
 from benchmarks.places import Places, SlideFile, draw_places, draw_starts, slide_files
 from benchmarks.workload import Workload
 from pydmed_dali import BigChunkLoader, Point, Size, Slide
-from pydmed_dali.loader.reading import cut_crops
-from pydmed_dali.plan.parts import decoded_pixels, touched_parts
+from pydmed_dali.plan.touched_regions import decoded_pixels, touched_parts
 from pydmed_dali.ring.packing import packed_crop
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.slide import Pixels
 from pydmed_dali.slide.view import choose_view, read_crops, reads_crops
+from pydmed_dali.worker.chunk_reader import cut_crops
 
 Traced = tuple[torch.Tensor, torch.Tensor, int, int]
 """Images (N, crop, crop, 3) uint8; the crops' chunks (N, 3) as in `accounting.Chunks`; the worker's

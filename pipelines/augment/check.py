@@ -7,9 +7,9 @@ from nvidia.dali import Pipeline, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import do_not_convert
 
-from pydmed_dali.dali.bond import source_of
 from pydmed_dali.dali.crop_shape import crop_shape
 from pydmed_dali.errors import OptionError, SourceError
+from pydmed_dali.source.pipeline_binding import source_of
 
 
 @do_not_convert

@@ -22,7 +22,7 @@ from pydmed_dali.annotation.class_names import (
 from pydmed_dali.annotation.table import PolygonTable
 from pydmed_dali.errors import AnnotationError
 from pydmed_dali.geometry import Size
-from pydmed_dali.wording import some
+from pydmed_dali.text import shorten_list
 
 logger = logging.getLogger("pydmed_dali.annotation")
 
@@ -49,7 +49,7 @@ class Annotation:
         if wrong or not self.polygons:
             raise AnnotationError(
                 f"a region of class {self.class_name!r} needs valid polygons, but {len(wrong)} of "
-                f"{len(self.polygons)} are invalid or empty ({some(wrong) or 'none is given'}); "
+                f"{len(self.polygons)} are invalid or empty ({shorten_list(wrong) or 'none is given'}); "
                 "shapely.make_valid repairs them"
             )
 

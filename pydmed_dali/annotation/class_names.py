@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pydmed_dali.errors import AnnotationError, OptionError
-from pydmed_dali.wording import closest, some
+from pydmed_dali.text import closest_match, shorten_list
 
 MOST_CLASSES = 255
 """A mask is uint8, and its 0 is no class."""
@@ -30,11 +30,11 @@ def check_exclusions(exclusions: Collection[str], classes: Collection[str] = ())
         raise OptionError(f"exclusions must be several classes, not the text {exclusions!r}")
     wrong = [repr(name) for name in exclusions if not isinstance(name, str)]
     if wrong:
-        raise OptionError(f"exclusions must be names of classes, not {some(wrong)}")
+        raise OptionError(f"exclusions must be names of classes, not {shorten_list(wrong)}")
     both = [repr(name) for name in classes if is_among(name, exclusions)]
     if both:
         raise OptionError(
-            f"{some(both)} is among classes and among exclusions={tuple(exclusions)!r}, whose "
+            f"{shorten_list(both)} is among classes and among exclusions={tuple(exclusions)!r}, whose "
             "regions are cut out of all others; leave it out of one of them"
         )
 
@@ -57,10 +57,10 @@ def refuse_unknown(classes: Sequence[str], counts: Mapping[str, int]) -> None:
     """Raise `AnnotationError` for classes of which there is no region; `counts` has the regions."""
     missing = [name for name in classes if name not in counts]
     if missing:
-        near = closest(missing[0], counts)
+        near = closest_match(missing[0], counts)
         present = ", ".join(f"{name!r} ({count})" for name, count in Counter(counts).most_common())
         raise AnnotationError(
-            f"no region has the class {some([repr(name) for name in missing])}"
+            f"no region has the class {shorten_list([repr(name) for name in missing])}"
             + (f"; did you mean {near!r}?" if near else ";")
             + f" the classes, with their regions, are {present or 'none'}"
         )
@@ -79,7 +79,7 @@ def warn_of_spellings(classes: Sequence[str], counts: Mapping[str, int]) -> None
         logger.warning(
             "regions of these classes are not among classes, so they count as nothing: %s; spell "
             "the class alike in all files, or name both spellings",
-            some([f"{name!r} ({counts[name]}), close to {near!r}" for name, near in meant]),
+            shorten_list([f"{name!r} ({counts[name]}), close to {near!r}" for name, near in meant]),
         )
     alike: dict[str, list[str]] = {}
     for name in classes:
@@ -88,7 +88,7 @@ def warn_of_spellings(classes: Sequence[str], counts: Mapping[str, int]) -> None
     if doubled:
         logger.warning(
             "these classes differ only in how they are spelt, and are numbered apart: %s",
-            some(doubled),
+            shorten_list(doubled),
         )
 
 
@@ -100,7 +100,7 @@ def meant_by(name: str, names: Iterable[str]) -> str | None:
     digits = re.findall(r"\d+", name)
     comparable = [other for other in names if re.findall(r"\d+", other) == digits]
     spelt = {_spelling(other): other for other in comparable}
-    return spelt.get(_spelling(name)) or closest(name, comparable)
+    return spelt.get(_spelling(name)) or closest_match(name, comparable)
 
 
 def _spelling(name: str) -> str:

@@ -19,7 +19,7 @@ from pydmed_dali.annotation.outline import Outline
 from pydmed_dali.annotation.polygons import Notes, build_polygons
 from pydmed_dali.annotation.safe_xml import parse_xml
 from pydmed_dali.errors import AnnotationError
-from pydmed_dali.wording import some
+from pydmed_dali.text import shorten_list
 
 _DIGEST_BYTES = 16
 _HEAD = 64
@@ -99,7 +99,7 @@ def _warnings(outlines: Sequence[Outline], notes: Notes) -> Iterator[str]:
         ("are of a layer without a name, so their Text is their class", by_text),
     ):
         if told:
-            yield f"{len(told)} of {len(outlines)} annotations {what} ({some(told)})"
+            yield f"{len(told)} of {len(outlines)} annotations {what} ({shorten_list(told)})"
 
 
 def _nothing(outlines: Sequence[Outline], notes: Notes, exclusions: Collection[str]) -> str:
@@ -112,7 +112,7 @@ def _nothing(outlines: Sequence[Outline], notes: Notes, exclusions: Collection[s
     if cut:
         reasons.append(f"{cut} of exclusions={tuple(exclusions)!r}")
     return (
-        f"{told} without an area or cut out by others ({some(reasons)}); regions are polygons, "
+        f"{told} without an area or cut out by others ({shorten_list(reasons)}); regions are polygons, "
         "rectangles and ellipses: export what is drawn as these, e.g. as GeoJSON"
     )
 

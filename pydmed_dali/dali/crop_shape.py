@@ -10,7 +10,7 @@ from nvidia.dali.pipeline import do_not_convert
 
 from pydmed_dali.geometry import Size
 from pydmed_dali.plan.depth import Depth
-from pydmed_dali.ring.pixel_format import PixelFormat
+from pydmed_dali.slide.pixel_format import PixelFormat
 
 _SHAPES = "_pydmed_dali_crop_shapes"  # of the pipeline: a shape by the name of a source's node
 _KEEP_PIXELS = {

@@ -19,7 +19,7 @@ from nvidia.dali.backend import TensorGPU, TensorListGPU
 from pydmed_dali.errors import RingMemoryError
 from pydmed_dali.geometry import Region
 from pydmed_dali.ring.arena import Arena, Layout
-from pydmed_dali.wording import gib
+from pydmed_dali.text import format_gib
 
 logger = logging.getLogger("pydmed_dali.dali")
 
@@ -42,7 +42,7 @@ def allocate(nbytes: int, gpu: int) -> Any:
             return cupy.cuda.Memory(nbytes)
     except runtime.CUDARuntimeError as error:
         raise RingMemoryError(
-            f"the ring needs {gib(nbytes)} of memory on GPU {gpu}, which CUDA does not give "
+            f"the ring needs {format_gib(nbytes)} of memory on GPU {gpu}, which CUDA does not give "
             f"({error}); lower chunk_size or resident, or use residency='host'"
         ) from error
 

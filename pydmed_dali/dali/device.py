@@ -9,7 +9,7 @@ from typing import Literal
 from nvidia.dali import backend_impl
 
 from pydmed_dali.errors import OptionError
-from pydmed_dali.loader.cores import core_count as core_count
+from pydmed_dali.machine import core_count as core_count
 
 logger = logging.getLogger("pydmed_dali.dali")
 

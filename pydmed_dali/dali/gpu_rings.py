@@ -6,11 +6,11 @@ from cupy.cuda.runtime import CUDARuntimeError
 
 from pydmed_dali.dali.cuda import CudaCopier, Pinned, allocate, free_gpu_memory, gpu_images
 from pydmed_dali.dali.device import Device
-from pydmed_dali.dali.pool_list import Images
+from pydmed_dali.dali.image_list import Images
 from pydmed_dali.dali.rings import HostRing, RingNeed, StagedRing
 from pydmed_dali.errors import OptionError, RingMemoryError
 from pydmed_dali.ring.arena import Arena, Layout
-from pydmed_dali.wording import gib
+from pydmed_dali.text import format_gib
 
 
 def device_ring(need: RingNeed) -> StagedRing:
@@ -31,9 +31,9 @@ def refuse_gpu_overrun(layout: Layout, free: int, share: float, gpu: int) -> Non
     room = int(free * share)
     if layout.ring_bytes > room:
         raise RingMemoryError(
-            f"the ring needs {gib(layout.ring_bytes)} of GPU memory ({layout.in_words}), "
-            f"but gpu_memory_share={share:g} of the {gib(free)} that are "
-            f"free on GPU {gpu} is {gib(room)}; lower {layout.lever}, resident, batch_size or "
+            f"the ring needs {format_gib(layout.ring_bytes)} of GPU memory ({layout.description}), "
+            f"but gpu_memory_share={share:g} of the {format_gib(free)} that are "
+            f"free on GPU {gpu} is {format_gib(room)}; lower {layout.limiting_option}, resident, batch_size or "
             "num_workers, raise gpu_memory_share, or use residency='mapped' or 'host'"
         )
 

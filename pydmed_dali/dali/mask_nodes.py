@@ -10,7 +10,7 @@ from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
 from pydmed_dali.dali.device import Device
-from pydmed_dali.dali.pool_list import Images
+from pydmed_dali.dali.image_list import Images
 from pydmed_dali.geometry import Size
 
 

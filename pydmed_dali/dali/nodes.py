@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
-from pydmed_dali.dali.dealer import Batch
 from pydmed_dali.dali.device import Device
+from pydmed_dali.dali.image_list import Images
 from pydmed_dali.dali.mask_nodes import MaskNodes, make_mask_nodes
-from pydmed_dali.dali.pool_list import Images
 from pydmed_dali.errors import SourceError
 from pydmed_dali.geometry import Size
 from pydmed_dali.plan.depth import Depth
-from pydmed_dali.ring.pixel_format import PixelFormat
+from pydmed_dali.slide.pixel_format import PixelFormat
+from pydmed_dali.source.batch_builder import Batch
 
 
 @dataclass(frozen=True, slots=True)
-class SmallChunks:
+class CropNodes:
     """The nodes that a source gives a pipeline: one batch of crops."""
 
     image: DataNode
@@ -32,7 +32,7 @@ class SmallChunks:
     label: DataNode
     """int64 scalar: `Dataset.label_numbers` of the crop's patient; on the source's device."""
     info: DataNode
-    """int64 row, columns as in `Info`; always on the CPU."""
+    """int64 row, columns as in `InfoColumn`; always on the CPU."""
     stain: DataNode | None = None
     """float32 (rows, 3), how the crop's slide is stained, for `macenko` or `reinhard` of
     `pydmed_dali.pipelines.augment`; always on the CPU. None unless the source was made with
@@ -78,7 +78,7 @@ def make_nodes(
     depth: Depth | None,
     next_masks: Callable[[int], Images] | None,
     with_stain: bool,
-) -> SmallChunks:
+) -> CropNodes:
     """Crops are cut where the ring lies, by `backend`, and given out on `device`.
 
     The same graph on both backends, so that a machine without a GPU tests what a GPU runs.
@@ -108,8 +108,8 @@ def make_nodes(
     if device == "gpu":
         # Behind the feeding of a batch, in DALI's own thread: a source of device="gpu" would have
         # the caller wait for the labels' copy.
-        return SmallChunks(image.gpu(), label.gpu(), info, stain, annotated and annotated.gpu())
-    return SmallChunks(image, label, info, stain, annotated)
+        return CropNodes(image.gpu(), label.gpu(), info, stain, annotated and annotated.gpu())
+    return CropNodes(image, label, info, stain, annotated)
 
 
 def _one_below_another(crop: Size, slices: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Literal, cast
 from pydmed_dali.dali.device import Device
 from pydmed_dali.dali.rings import HostRing, Ring, RingNeed
 from pydmed_dali.errors import OptionError
-from pydmed_dali.wording import gib
+from pydmed_dali.text import format_gib
 
 logger = logging.getLogger("pydmed_dali.dali")
 
@@ -33,7 +33,7 @@ def choose_residency(asked: str, device: Device, need: RingNeed) -> Residency:
         return cast(Residency, asked)
     reason = _why_not_device(need)
     if reason is None:
-        logger.info("residency: device, %s of GPU memory", gib(need.layout.ring_bytes))
+        logger.info("residency: device, %s of GPU memory", format_gib(need.layout.ring_bytes))
         return "device"
     logger.warning("residency: host, crops are cut on the CPU, because %s", reason)
     return "host"
@@ -56,9 +56,9 @@ def _why_not_device(need: RingNeed) -> str | None:
     if need.layout.ring_bytes <= room:
         return None
     return (
-        f"the ring needs {gib(need.layout.ring_bytes)}, and "
-        f"gpu_memory_share={need.gpu_memory_share:g} of the {gib(free)} that are free on "
-        f"GPU {need.gpu} is {gib(room)}"
+        f"the ring needs {format_gib(need.layout.ring_bytes)}, and "
+        f"gpu_memory_share={need.gpu_memory_share:g} of the {format_gib(free)} that are free on "
+        f"GPU {need.gpu} is {format_gib(room)}"
     )
 
 

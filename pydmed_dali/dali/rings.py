@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.dali.device import Device
-from pydmed_dali.dali.pool_list import Images, host_images, host_masks
+from pydmed_dali.dali.image_list import Images, host_images, host_masks
 from pydmed_dali.geometry import Size
-from pydmed_dali.loader.pool import Pool
-from pydmed_dali.loader.staging import Copier, StagedPool
+from pydmed_dali.pool.staged_pool import Copier, StagedPool
+from pydmed_dali.pool.worker_pool import Pool
 from pydmed_dali.ring.arena import Arena, Layout, SharedArena
 
 StartPool = Callable[[SharedArena, Arena], Pool]
@@ -124,7 +124,7 @@ class StagedRing:
         self.layout, self.backend, self.images = need.layout, backend, images
         self.masks = masks
         self.tables = np.zeros((need.layout.slots, need.layout.crops, 2), np.int32)
-        staging = replace(need.layout, slots=need.stages, pads=0)
+        staging = replace(need.layout, slots=need.stages, pad_rows=0)
         self._crop = need.crop
         self._shared = SharedArena(staging)
         try:

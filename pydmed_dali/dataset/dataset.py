@@ -24,7 +24,7 @@ from pydmed_dali.dataset.split import deal, equal_shares, read_shares
 from pydmed_dali.dataset.summary import dataset_as_html, dataset_in_words
 from pydmed_dali.dataset.table import LABEL, PATIENT, patients_of_table
 from pydmed_dali.errors import DatasetError
-from pydmed_dali.wording import some
+from pydmed_dali.text import shorten_list
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _check_labels(patients: tuple[Patient, ...]) -> None:
     missing = [patient.id for patient in patients if patient.label is None]
     if missing and len(missing) < len(patients):
         raise DatasetError(
-            f"{len(missing)} of {len(patients)} patients have no label ({some(missing)}); "
+            f"{len(missing)} of {len(patients)} patients have no label ({shorten_list(missing)}); "
             "label all of them or none"
         )
     for patient in patients:
@@ -248,7 +248,7 @@ def _check_classes(classes: tuple[Label, ...], labels: Iterable[Label]) -> None:
     unknown = [repr(label) for label in labels if label not in classes]
     if unknown:
         raise DatasetError(
-            f"the labels {some(unknown)} are not among the classes {classes}; classes holds every "
+            f"the labels {shorten_list(unknown)} are not among the classes {classes}; classes holds every "
             "label once"
         )
     if len(set(classes)) < len(classes):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pydmed_dali.errors import DatasetError
-from pydmed_dali.wording import printable
+from pydmed_dali.text import printable
 
 _SLIDE_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"  # VL Whole Slide Microscopy Image Storage
 _IMAGE_TYPE, _CLASS, _SERIES = 0x00080008, 0x00080016, 0x0020000E

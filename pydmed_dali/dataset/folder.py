@@ -18,7 +18,7 @@ from pydmed_dali.dataset.patient import Label, Patient, Record, absolute, compos
 from pydmed_dali.dataset.slide_key import SlideFile, SlideKey, is_same_slide, kinship
 from pydmed_dali.dataset.spelling import composed, warn_of_look_alikes
 from pydmed_dali.errors import DatasetError
-from pydmed_dali.wording import printable, some
+from pydmed_dali.text import printable, shorten_list
 
 logger = logging.getLogger("pydmed_dali.dataset")
 
@@ -81,14 +81,16 @@ def _once(listing: Listing) -> tuple[list[Path], list[tuple[SlideFile, Path, str
     if twice:
         named = [f"{printable(p)} is {printable(one.path)}" for one, p, _ in twice]
         logger.warning(
-            "%d slides have several names and are listed once each: %s", len(twice), some(named)
+            "%d slides have several names and are listed once each: %s",
+            len(twice),
+            shorten_list(named),
         )
     if listing.linked:
         named = [f"{printable(folder)} is {printable(real)}" for folder, real in listing.linked]
         logger.warning(
             "%d folders have several names, and their slides are listed once: %s",
             len(named),
-            some(named),
+            shorten_list(named),
         )
     for folder, real in listing.linked:
         below = f"{real}/"
@@ -141,7 +143,7 @@ def _labels(groups: Mapping[str, list[Record]], label: LabelOf) -> dict[str, Lab
     if missing:
         raise DatasetError(
             f"label gave None for {len(missing)} of {sum(map(len, groups.values()))} slides "
-            f"({some(missing)}); give every slide a label, or leave those slides out"
+            f"({shorten_list(missing)}); give every slide a label, or leave those slides out"
         )
     return labels
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydmed_dali.dataset.dicom_series import group_series
 from pydmed_dali.dataset.slide_key import SlideFile, SlideKey, key_of
 from pydmed_dali.errors import DatasetError
-from pydmed_dali.wording import printable, some
+from pydmed_dali.text import printable, shorten_list
 
 logger = logging.getLogger("pydmed_dali.dataset")
 
@@ -163,7 +163,7 @@ def _report(found: Listing, root: Path) -> None:
             "%s: %d links lead nowhere (%s); what they led to is left out",
             printable(root),
             len(found.dangling),
-            some(found.dangling),
+            shorten_list(found.dangling),
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from pydmed_dali.dataset.listing import SLIDE_EXTENSIONS, ending_of, list_slides
 from pydmed_dali.dataset.spelling import composed
 from pydmed_dali.errors import DatasetError
-from pydmed_dali.wording import printable, some
+from pydmed_dali.text import printable, shorten_list
 
 
 class NameLookup:
@@ -65,7 +65,7 @@ class NameLookup:
             meant = [str(folder / other) for other in found]
             raise DatasetError(
                 f"below {printable(self._base)} there are {len(found)} files that it could mean: "
-                f"{some(meant)}; write the whole name"
+                f"{shorten_list(meant)}; write the whole name"
             )
         return found[0] if found else None
 

@@ -38,7 +38,7 @@ class Record:
     infos: Mapping[str, object] = field(default_factory=dict, hash=False)
     """Anything else known of the slide; it comes back from `BigChunkSource.describe`."""
     tissue: TissueArea | None = None
-    """How much tissue it has; None as long as `prepare` did not find out."""
+    """How much tissue it has; None as long as `measure_tissue` did not find out."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", absolute(self.root))

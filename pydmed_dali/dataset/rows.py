@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from pydmed_dali.dataset.patient import absolute
 from pydmed_dali.dataset.spelling import composed
 from pydmed_dali.errors import DatasetError
-from pydmed_dali.wording import printable, some
+from pydmed_dali.text import printable, shorten_list
 
 _DELIMITERS = ",;\t"
 _FIRST_ROW = 2  # of a file, as a spreadsheet counts: the header is row 1
@@ -86,7 +86,7 @@ def read_rows(table: TableLike) -> Table:
     if strange:
         raise DatasetError(
             "a table is the path of a CSV file, a mapping of columns, a sequence of mappings or a "
-            f"DataFrame, but {some(strange)}"
+            f"DataFrame, but {shorten_list(strange)}"
         )
     columns = dict.fromkeys(composed(str(name)) for row in rows for name in row)
     cells = [{composed(str(name)): value for name, value in row.items()} for row in rows]
@@ -101,7 +101,7 @@ def at(numbers: Sequence[int]) -> str:
     """Rows as messages name them."""
     if len(numbers) == 1:
         return f"row {numbers[0]}"
-    return f"rows {some(numbers)} ({len(numbers)} rows)"
+    return f"rows {shorten_list(numbers)} ({len(numbers)} rows)"
 
 
 def _rows_of_file(file: Path) -> Table:

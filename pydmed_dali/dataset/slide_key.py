@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydmed_dali.errors import DatasetError
-from pydmed_dali.wording import printable
+from pydmed_dali.text import printable
 
 SlideKey = tuple[int, int] | str
 """What two names of one slide share: a file's device and inode, or a DICOM series' UID."""

@@ -6,7 +6,7 @@ import logging
 import unicodedata
 from collections.abc import Iterable
 
-from pydmed_dali.wording import some
+from pydmed_dali.text import shorten_list
 
 logger = logging.getLogger("pydmed_dali.dataset")
 
@@ -38,7 +38,7 @@ def warn_of_look_alikes(what: str, names: Iterable[str]) -> None:
             "%ss that differ only in case, or in characters that are not seen, count as different "
             "ones: %s; where they are one, correct the table, or what gives the names",
             what,
-            some(alike),
+            shorten_list(alike),
         )
 
 

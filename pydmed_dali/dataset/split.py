@@ -11,7 +11,7 @@ from numbers import Real
 
 from pydmed_dali.dataset.patient import Label, Patient
 from pydmed_dali.errors import DatasetError, OptionError
-from pydmed_dali.wording import some
+from pydmed_dali.text import shorten_list
 
 logger = logging.getLogger("pydmed_dali.dataset")
 
@@ -104,7 +104,7 @@ def _check(
     if empty:
         raise DatasetError(
             f"{patients} patients are too few for {len(parts)} parts in these shares: "
-            f"{some([repr(name) for name in empty])} would get none"
+            f"{shorten_list([repr(name) for name in empty])} would get none"
         )
     lacking = [
         f"{name!r} has none of the {sum(count.values())} with label {label!r}"
@@ -113,4 +113,6 @@ def _check(
         if not count[name]
     ]
     if lacking:
-        logger.warning("labels with few patients do not reach every part: %s", some(lacking))
+        logger.warning(
+            "labels with few patients do not reach every part: %s", shorten_list(lacking)
+        )

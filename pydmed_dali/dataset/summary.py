@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from pydmed_dali.dataset.patient import Label, Patient
-from pydmed_dali.wording import printable
+from pydmed_dali.text import printable
 
 _SHOWN = 12  # labels
 

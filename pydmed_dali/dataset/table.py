@@ -18,7 +18,7 @@ from pydmed_dali.dataset.rows import Row, Table, TableLike, at, read_rows
 from pydmed_dali.dataset.slide_key import SlideFile, SlideKey, is_same_slide, key_of, kinship
 from pydmed_dali.dataset.spelling import composed, warn_of_look_alikes
 from pydmed_dali.errors import DatasetError, OptionError
-from pydmed_dali.wording import closest, printable, some
+from pydmed_dali.text import closest_match, printable, shorten_list
 
 logger = logging.getLogger("pydmed_dali.dataset")
 
@@ -75,11 +75,11 @@ def patients_of_table(
 
 def _require(table: Table, column: str) -> None:
     if column not in table.columns:
-        near = closest(column, table.columns)
+        near = closest_match(column, table.columns)
         raise DatasetError(
             f"{table.name} has no column {column!r}"
             + (f"; did you mean {near!r}?" if near else "")
-            + f" (columns: {some(table.columns) or 'none'})"
+            + f" (columns: {shorten_list(table.columns) or 'none'})"
         )
 
 
@@ -89,7 +89,7 @@ def _if_there(table: Table, column: str | None, default: str) -> str | None:
         if column is not None:
             _require(table, column)
         return column
-    near = closest(column, table.columns)
+    near = closest_match(column, table.columns)
     if near:
         raise DatasetError(
             f"{table.name} has no column {column!r}, but one called {near!r}; pass "
@@ -141,7 +141,7 @@ def _find(table: Table, paths: Paths, base: Path, missing: str) -> dict[int, _Fo
     absent = [f"row {number}: {path}" for number, path in paths.items() if number not in found]
     if not absent:
         return found
-    below = f"below {printable(base)} ({some(absent)})"
+    below = f"below {printable(base)} ({shorten_list(absent)})"
     observed = f"{len(absent)} of {len(paths)} slides are no files {below}"
     if missing == "raise" or not found:
         raise DatasetError(
@@ -217,7 +217,7 @@ def _twice(
             "%s: %d rows name a slide of another row by another name and are left out: %s",
             table.name,
             len(twice),
-            some(named),
+            shorten_list(named),
         )
     return set(twice)
 

@@ -14,7 +14,7 @@ from pydmed_dali import Dataset, __version__
 from pydmed_dali.dali.device import core_count
 from pydmed_dali.demo.slide_maker import make_slide
 from pydmed_dali.geometry import Size
-from pydmed_dali.slide.tissue_slides import TISSUES
+from pydmed_dali.synthetic.tissue_slides import TISSUES
 
 _MANIFEST = "demo-slides.json"
 _SEEDS_APART = 1000

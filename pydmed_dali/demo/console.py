@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from pydmed_dali.demo.report import Lesson, Report
-from pydmed_dali.wording import paragraph, printable
+from pydmed_dali.demo.report import Report, TrainingResult
+from pydmed_dali.text import paragraph, printable
 
 
 def progress_on_stderr() -> Progress:
@@ -35,7 +35,7 @@ def show_report(report: Report) -> None:
     Console().print(table)
 
 
-def _lesson_rows(lesson: Lesson | None) -> Iterator[tuple[str, str]]:
+def _lesson_rows(lesson: TrainingResult | None) -> Iterator[tuple[str, str]]:
     if lesson is None:
         return
     classes = ", ".join(f"{name} {value:.3f}" for name, value in lesson.accuracy_per_class.items())

@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.progress import Progress
 
 from pydmed_dali import Dataset
+from pydmed_dali.demo.crop_recorder import CropRecorder
 from pydmed_dali.demo.picture import draw_picture
 from pydmed_dali.demo.report import Report
 from pydmed_dali.demo.settings import Settings
-from pydmed_dali.demo.trail import Trail
 from pydmed_dali.demo.training import stream
 
 
@@ -23,7 +23,7 @@ def stream_own_slides(folder: Path, settings: Settings, progress: Progress) -> R
     """
     begun = time.monotonic()
     settings.make_folder()
-    trail = Trail(settings.steps, settings.seed)
+    trail = CropRecorder(settings.steps, settings.seed)
     with settings.source(Dataset.from_folder(folder)) as source:
         for batch in stream(source, settings.steps, progress, "streaming"):
             trail.add(batch)

@@ -18,10 +18,10 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from pydmed_dali import BigChunkSource
+from pydmed_dali.demo.crop_recorder import CropRecorder
 from pydmed_dali.demo.slide_view import SlideView, caption, view_slides
-from pydmed_dali.demo.trail import Trail
-from pydmed_dali.slide.protocol import Pixels
-from pydmed_dali.wording import printable
+from pydmed_dali.slide.slide import Pixels
+from pydmed_dali.text import printable
 
 MOST_SLIDES = 12
 """Slides that fit in a picture; there are as many colours."""
@@ -47,7 +47,7 @@ class CropView:
 
 
 def draw_picture(
-    path: Path, title: str, subtitle: str, source: BigChunkSource, trail: Trail
+    path: Path, title: str, subtitle: str, source: BigChunkSource, trail: CropRecorder
 ) -> None:
     """Write a PNG to `path`: on the left the slides, on the right a sheet of the crops.
 

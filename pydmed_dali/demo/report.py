@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydmed_dali.loader.statistics import Stats
+from pydmed_dali.pool.statistics import Stats
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TrainingResult:
     """What training came to."""
 
     accuracy: float
@@ -55,7 +55,7 @@ class Report:
     picture: Path
     seconds: float
     """From the start to the finished picture."""
-    lesson: Lesson | None = None
+    lesson: TrainingResult | None = None
     """None where nothing was trained."""
 
     def as_dict(self) -> dict[str, Any]:

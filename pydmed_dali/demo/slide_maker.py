@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydmed_dali.errors import PydmedError
 from pydmed_dali.geometry import Size
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 
 
 def make_slide(path: Path, size: Size, tissue: str, seed: int) -> None:

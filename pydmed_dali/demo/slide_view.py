@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pydmed_dali import BigChunkSource, Info
+from pydmed_dali import BigChunkSource, InfoColumn
+from pydmed_dali.demo.crop_recorder import CropRecorder
 from pydmed_dali.demo.thumbnail import thumbnail
-from pydmed_dali.demo.trail import Trail
 from pydmed_dali.geometry import Point, Size
-from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.slide import Pixels
+from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
 
 _LONGEST = 640  # of a thumbnail, in pixels
 
@@ -44,9 +44,9 @@ class SlideView:
     """(M,): which crops were not left out."""
 
 
-def view_slides(source: BigChunkSource, trail: Trail, most: int) -> list[SlideView]:
+def view_slides(source: BigChunkSource, trail: CropRecorder, most: int) -> list[SlideView]:
     """The slides of which crops were taken; at most `most` of them, evenly chosen."""
-    slides = np.unique(trail.rows[:, Info.SLIDE])
+    slides = np.unique(trail.rows[:, InfoColumn.SLIDE])
     if len(slides) > most:
         slides = slides[np.linspace(0, len(slides) - 1, most).round().astype(int)]
     return [_view(source, trail, slide) for slide in slides.tolist()]
@@ -58,11 +58,14 @@ def caption(source: BigChunkSource, row: NDArray[np.int64]) -> str:
     return crop.record.path.name if crop.patient.label is None else str(crop.patient.label)
 
 
-def _view(source: BigChunkSource, trail: Trail, slide: int) -> SlideView:
+def _view(source: BigChunkSource, trail: CropRecorder, slide: int) -> SlideView:
     record = source.dataset.slides[slide]
-    mine = trail.rows[:, Info.SLIDE] == slide
+    mine = trail.rows[:, InfoColumn.SLIDE] == slide
     rows = trail.rows[mine]
-    corners, sizes = rows[:, Info.X : Info.Y + 1], rows[:, Info.LEVEL0_WIDTH : Info.MPP_PM]
+    corners, sizes = (
+        rows[:, InfoColumn.X : InfoColumn.Y + 1],
+        rows[:, InfoColumn.LEVEL0_WIDTH : InfoColumn.MPP_PM],
+    )
     opened = BigChunkLoader().open_slide(record.path)
     try:
         return SlideView(
@@ -79,5 +82,5 @@ def _view(source: BigChunkSource, trail: Trail, slide: int) -> SlideView:
 
 
 def _chunks(rows: NDArray[np.int64]) -> tuple[Box, ...]:
-    places = np.unique(rows[:, Info.CHUNK_X : Info.VALID], axis=0).tolist()
+    places = np.unique(rows[:, InfoColumn.CHUNK_X : InfoColumn.VALID], axis=0).tolist()
     return tuple(Box(Point(x, y), Size(width, height)) for x, y, width, height in places)

@@ -9,12 +9,12 @@ from rich.progress import Progress
 
 from pydmed_dali import Dataset
 from pydmed_dali.demo.cohort import Cohort
+from pydmed_dali.demo.crop_recorder import CropRecorder
 from pydmed_dali.demo.network import TissueNet
 from pydmed_dali.demo.picture import draw_picture
-from pydmed_dali.demo.report import Lesson, Report
+from pydmed_dali.demo.report import Report, TrainingResult
 from pydmed_dali.demo.settings import Settings
-from pydmed_dali.demo.trail import Trail
-from pydmed_dali.demo.training import Marks, test, train
+from pydmed_dali.demo.training import Scores, test, train
 from pydmed_dali.errors import PydmedError
 
 WANTED_ACCURACY = 0.9
@@ -36,7 +36,7 @@ def train_on_synthetic_slides(
     train_set, test_set = (cohort or Cohort(settings.seed)).make(settings.out, progress)
     torch.manual_seed(settings.seed)
     network = TissueNet(len(train_set.classes))
-    trail = Trail(settings.steps, settings.seed)
+    trail = CropRecorder(settings.steps, settings.seed)
     with settings.source(train_set) as source:
         network.to("cuda" if source.device == "gpu" else "cpu")
         left_out = train(network, source, settings.steps, trail, progress)
@@ -65,11 +65,11 @@ def check_accuracy(report: Report) -> None:
         )
 
 
-def _lesson(marks: Marks, test_set: Dataset, left_out: float) -> Lesson:
+def _lesson(marks: Scores, test_set: Dataset, left_out: float) -> TrainingResult:
     judged = marks.judged.clamp(min=1)
     shares = (marks.right / judged).tolist()
     names = [str(label) for label in test_set.classes]
-    return Lesson(
+    return TrainingResult(
         accuracy=marks.accuracy,
         accuracy_per_class=dict(zip(names, shares, strict=True)),
         test_crops=int(marks.judged.sum()),

@@ -7,7 +7,7 @@ from PIL import Image
 
 from pydmed_dali.errors import SlideReadError
 from pydmed_dali.geometry import Point, Size
-from pydmed_dali.slide.protocol import Pixels, Slide
+from pydmed_dali.slide.slide import Pixels, Slide
 
 _MOST_PIXELS = 64_000_000  # of the level it is made from: 192 MB while it is read
 

@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from pydmed_dali import BigChunkSource, SmallChunkIterator
 from pydmed_dali.dali.device import core_count
+from pydmed_dali.demo.crop_recorder import CropRecorder
 from pydmed_dali.demo.network import TissueNet, on_ground
-from pydmed_dali.demo.trail import Trail
 from pydmed_dali.pipelines.classification import classification
 
 Batch = dict[str, Tensor]
@@ -25,7 +25,7 @@ _FEWEST = 2  # crops that batch normalisation needs
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class Scores:
     """How a network did on crops that it had not seen."""
 
     right: Tensor
@@ -74,7 +74,7 @@ def threads_for_torch() -> Iterator[None]:
 
 @threads_for_torch()
 def train(
-    network: TissueNet, source: BigChunkSource, steps: int, trail: Trail, progress: Progress
+    network: TissueNet, source: BigChunkSource, steps: int, trail: CropRecorder, progress: Progress
 ) -> float:
     """Train on `steps` batches; return the share of crops left out, which lie on the ground."""
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
@@ -97,7 +97,7 @@ def train(
 
 @threads_for_torch()
 @torch.inference_mode()
-def test(network: TissueNet, source: BigChunkSource, progress: Progress) -> Marks:
+def test(network: TissueNet, source: BigChunkSource, progress: Progress) -> Scores:
     """Judge the crops of one run of a finite source, as they are: without augmentation."""
     loader = SmallChunkIterator(classification(source, augment=False), _NAMES)
     task = progress.add_task("testing", total=len(loader), note="")
@@ -114,4 +114,4 @@ def test(network: TissueNet, source: BigChunkSource, progress: Progress) -> Mark
         judged += torch.bincount(labels, minlength=classes)
         crops += len(show_class)
         progress.update(task, advance=1)
-    return Marks(right, judged, 1 - int(judged.sum()) / crops)
+    return Scores(right, judged, 1 - int(judged.sum()) / crops)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pydmed_dali.dali.info import Info
+from pydmed_dali.source.provenance import InfoColumn
 
 Features = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -23,7 +23,7 @@ class SlideFeatures:
     features: Features
     """(n_tiles, K) float32."""
     rows: Rows
-    """(n_tiles, columns of `Info`)."""
+    """(n_tiles, columns of `InfoColumn`)."""
 
     @classmethod
     def joined(cls, parts: list[SlideFeatures]) -> SlideFeatures:
@@ -50,7 +50,7 @@ class Collector:
 
     def add(self, features: Features, rows: Rows) -> Iterator[SlideFeatures]:
         """Take a batch, (n, K) and its `info`; the slides that it completes, tiles row by row."""
-        slides = rows[:, Info.SLIDE]
+        slides = rows[:, InfoColumn.SLIDE]
         for slide in np.unique(slides).tolist():
             of_slide = slides == slide
             part = SlideFeatures(slide, features[of_slide], rows[of_slide])
@@ -61,7 +61,7 @@ class Collector:
                 continue
             self._unsaved.pop(slide, None)
             whole = SlideFeatures.joined(self._parts.pop(slide))
-            order = np.lexsort((whole.rows[:, Info.X], whole.rows[:, Info.Y]))
+            order = np.lexsort((whole.rows[:, InfoColumn.X], whole.rows[:, InfoColumn.Y]))
             yield SlideFeatures(slide, whole.features[order], whole.rows[order])
 
     def put_back(self, part: SlideFeatures) -> None:

@@ -14,7 +14,7 @@ import shapely
 import tifffile
 
 from pydmed_dali.errors import OptionError
-from pydmed_dali.infer.class_picture import COLOURS, Classes
+from pydmed_dali.infer.class_map import COLOURS, Classes
 from pydmed_dali.slide.frame import check_frame
 
 logger = logging.getLogger("pydmed_dali.infer")

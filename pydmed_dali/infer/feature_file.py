@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pydmed_dali.dali.info import Info
 from pydmed_dali.errors import OptionError
 from pydmed_dali.infer.collector import Features, SlideFeatures
+from pydmed_dali.source.provenance import InfoColumn
 
 _PICOMETRES = 1_000_000  # per micrometre
 _CHUNK_BYTES = 1 << 24  # of features that a Zarr array keeps in one file
@@ -54,17 +54,17 @@ def content_of(
     supervised computational pathology on whole-slide images", Nature Biomedical Engineering 5,
     2021).
     """
-    row = {column: int(found.rows[0, column]) for column in Info}
+    row = {column: int(found.rows[0, column]) for column in InfoColumn}
     attributes: dict[str, Any] = {
-        "patch_size": _side(row[Info.WIDTH], row[Info.HEIGHT]),
-        "patch_size_level0": _side(row[Info.LEVEL0_WIDTH], row[Info.LEVEL0_HEIGHT]),
-        "patch_level": row[Info.LEVEL],
+        "patch_size": _side(row[InfoColumn.WIDTH], row[InfoColumn.HEIGHT]),
+        "patch_size_level0": _side(row[InfoColumn.LEVEL0_WIDTH], row[InfoColumn.LEVEL0_HEIGHT]),
+        "patch_level": row[InfoColumn.LEVEL],
         "stride_level0": list(stride),
     }
-    if row[Info.MPP_PM]:
-        attributes["mpp"] = row[Info.MPP_PM] / _PICOMETRES
+    if row[InfoColumn.MPP_PM]:
+        attributes["mpp"] = row[InfoColumn.MPP_PM] / _PICOMETRES
     attributes |= slide or {}
-    return FeatureFile(found.features, found.rows[:, [Info.X, Info.Y]], attributes)
+    return FeatureFile(found.features, found.rows[:, [InfoColumn.X, InfoColumn.Y]], attributes)
 
 
 def read_features(path: str | os.PathLike[str]) -> FeatureFile:

@@ -19,9 +19,9 @@ from pydmed_dali.geometry import Size
 from pydmed_dali.infer.feature_file import read_features
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.open_slide import open_slide
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.slide import Pixels
 from pydmed_dali.slide.tissue_mask import overview
-from pydmed_dali.wording import printable
+from pydmed_dali.text import printable
 
 _LONGEST = 1600  # of the slide's picture, in pixels
 _WIDE, _TALLEST, _LOWEST = 10.0, 12.0, 3.0  # inches
@@ -30,7 +30,7 @@ _INK, _DPI, _MAP = "#1f2430", 120, "viridis"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Dense:
+class FeatureGrid:
     """What a model said of a slide, on the grid of its tiles.
 
     Cell (row, column) of the grid is as large as a stride, and lies at (column * width, row *
@@ -45,7 +45,7 @@ class Dense:
     """(width, height) of a cell, in level-0 pixels."""
 
 
-def dense(file: str | os.PathLike[str]) -> Dense:
+def feature_grid(file: str | os.PathLike[str]) -> FeatureGrid:
     """The features of a file that `predict` wrote, as an array; overlapping tiles are averaged."""
     read = read_features(file)
     features = read.features
@@ -63,7 +63,7 @@ def dense(file: str | os.PathLike[str]) -> Dense:
             counts[cells] += 1
     with np.errstate(invalid="ignore"):
         values = (sums / counts[..., None]).astype(np.float32)
-    return Dense(values, counts > 0, (float(step[0]), float(step[1])))
+    return FeatureGrid(values, counts > 0, (float(step[0]), float(step[1])))
 
 
 def heatmap(
@@ -86,7 +86,7 @@ def heatmap(
 
     Raises `OptionError` for a column that there is not, and a `SlideError` for the slide's.
     """
-    found = dense(file)
+    found = feature_grid(file)
     if not 0 <= column < found.values.shape[2]:
         raise OptionError(
             f"column={column} was asked for, and {file} has columns 0..{found.values.shape[2] - 1}"
@@ -109,7 +109,7 @@ def _draw(
     name: str,
     pixels: Pixels,
     size: Size,
-    found: Dense,
+    found: FeatureGrid,
     values: NDArray[np.float32],
     limits: tuple[float, float],
     label: str | None,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pydmed_dali.errors import DatasetError
 from pydmed_dali.geometry import Size
-from pydmed_dali.wording import printable
+from pydmed_dali.text import printable
 
 _HEAD = 10  # numbers of a line before the values
 _DOWNSAMPLE = 6  # where among them the downsample is, which need not be whole

@@ -12,27 +12,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from pydmed_dali.dali.info import Info, to_numpy
-from pydmed_dali.dali.iterator import SmallChunkIterator
-from pydmed_dali.dali.tile_source import TileSource
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.geometry import Size
-from pydmed_dali.infer.asking import ask, finite, unfit
 from pydmed_dali.infer.collector import Collector, Features, Rows, SlideFeatures
 from pydmed_dali.infer.feature_file import FeatureFile, attribute_of, content_of, writer
-from pydmed_dali.infer.folder import CONTENT, ResultFolder, origin
+from pydmed_dali.infer.feature_log import FeatureLog, LoggedTiles, identity_of
+from pydmed_dali.infer.model_call import bad_output_error, call_model, to_finite_array
 from pydmed_dali.infer.model_input import RAW, FedModel, Model
-from pydmed_dali.infer.running import (
+from pydmed_dali.infer.result_folder import CONTENT, ResultFolder, origin
+from pydmed_dali.infer.slide_runner import (
     Corners,
+    InferenceResult,
     Note,
-    Pass,
-    Predicted,
     Progress,
+    RunContext,
     StaleError,
     run_slides,
 )
-from pydmed_dali.infer.under_way import Begun, UnderWay, identity_of
 from pydmed_dali.pipelines.basic import basic
+from pydmed_dali.source.iterator import SmallChunkIterator
+from pydmed_dali.source.provenance import InfoColumn, to_numpy
+from pydmed_dali.source.tile_source import TileSource
 
 _VERSION = 1
 _SAVE_SECONDS = 10.0  # of work that may have to be done again
@@ -54,7 +54,7 @@ def predict(
     progress: Progress | None = None,
     file_format: str = "h5",
     **options: Any,
-) -> Predicted:
+) -> InferenceResult:
     """Run `model` over every tile of every slide, and write `folder/NAME.h5` for slide `NAME.*`.
 
     Slides of one name are told apart by their folders: `A--NAME.h5` for `A/NAME.*`.
@@ -94,7 +94,7 @@ def predict(
         file_format: `h5`, or `zarr` for Zarr groups, `folder/NAME.zarr`, of the same arrays and
             attributes (extra `zarr`).
 
-    Raises `OptionError` where the folder holds another run's results, `OwnCodeError` where the
+    Raises `OptionError` where the folder holds another run's results, `UserCodeError` where the
     model raises or returns what it must not, with the slides of the batch, `ResultError` where a
     file cannot be written, and `NoTilesError` where there is no result at all.
     """
@@ -124,7 +124,7 @@ class _Prediction:
         self, results: ResultFolder, model: FedModel, write: Callable[[FeatureFile, Path], object]
     ) -> None:
         self._results, self._model, self._write = results, model, write
-        self._begun: dict[int, Begun] = {}
+        self._begun: dict[int, LoggedTiles] = {}
         self._forgotten: set[Path] = set()
 
     def begun(self, dataset: Dataset) -> dict[Path, Corners]:
@@ -137,7 +137,7 @@ class _Prediction:
         self._begun = {slide: begun for slide, begun in found.items() if begun is not None}
         return {dataset.slides[slide].path: b.corners for slide, b in self._begun.items()}
 
-    def write_all(self, these: Pass) -> None:
+    def write_all(self, these: RunContext) -> None:
         """See `Work.write_all`."""
         source = these.source
         collector = Collector(source.tiles_per_slide)
@@ -146,7 +146,7 @@ class _Prediction:
         try:
             for batch in SmallChunkIterator(basic(source), ["image", "label", "info"]):
                 rows = to_numpy(batch["info"])
-                for slide in np.unique(rows[:, Info.SLIDE]).tolist():
+                for slide in np.unique(rows[:, InfoColumn.SLIDE]).tolist():
                     self._go_on(slide, source, collector)
                 features = _features(self._model, batch["image"], rows, source, width)
                 width = features.shape[1]
@@ -173,8 +173,8 @@ class _Prediction:
         """See `Work.content_in`."""
         return attribute_of(file, CONTENT)
 
-    def _log(self, slide: Path) -> UnderWay:
-        return UnderWay(self._results.under_way(slide, "tiles"))
+    def _log(self, slide: Path) -> FeatureLog:
+        return FeatureLog(self._results.under_way(slide, "tiles"))
 
     def _go_on(self, slide: int, source: TileSource, collector: Collector) -> None:
         """Tiles of a slide come: give the collector those that are left out as done, once.
@@ -190,7 +190,7 @@ class _Prediction:
         file = source.file_of(slide)
         if part is None or file is None or begun.identity != identity_of(file):
             raise StaleError(path)
-        kept = source.is_done(slide, part.rows[:, [Info.X, Info.Y]])
+        kept = source.is_done(slide, part.rows[:, [InfoColumn.X, InfoColumn.Y]])
         if int(kept.sum()) != done:
             raise StaleError(path)
         if done:
@@ -212,7 +212,7 @@ def _features(
     model: FedModel, tiles: torch.Tensor, rows: Rows, source: TileSource, width: int | None
 ) -> Features:
     """What the model says of a batch, (n, K) float32; `width` is K where it is known."""
-    output = ask(model, tiles, rows, source)
+    output = call_model(model, tiles, rows, source)
     shape = tuple(output.shape)
     fits = len(shape) == 2 and shape[0] == len(rows) and shape[1] == (width or shape[1]) > 0
     if not fits:
@@ -220,5 +220,5 @@ def _features(
         before = (
             "" if width is None else ", as for the tiles before, those of earlier calls included"
         )
-        raise unfit(output, rows, source, f"a tensor of shape {wanted}{before}")
-    return finite(output, rows, source)
+        raise bad_output_error(output, rows, source, f"a tensor of shape {wanted}{before}")
+    return to_finite_array(output, rows, source)

@@ -10,30 +10,30 @@ from typing import Any
 
 import numpy as np
 
-from pydmed_dali.dali.info import Info, to_numpy
-from pydmed_dali.dali.iterator import SmallChunkIterator
-from pydmed_dali.dali.tile_source import TileSource
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
-from pydmed_dali.infer.asking import ask, finite, unfit
-from pydmed_dali.infer.class_picture import NOTHING, description_of, write_classes
+from pydmed_dali.infer.class_map import UNCOVERED, description_of, write_classes
 from pydmed_dali.infer.collector import Features, Rows
-from pydmed_dali.infer.folder import CONTENT, ResultFolder, origin
-from pydmed_dali.infer.half_done import HalfDone, Saved
+from pydmed_dali.infer.feature_log import identity_of
+from pydmed_dali.infer.model_call import bad_output_error, call_model, to_finite_array
 from pydmed_dali.infer.model_input import RAW, FedModel, Model, ModelInput
-from pydmed_dali.infer.running import (
+from pydmed_dali.infer.result_folder import CONTENT, ResultFolder, origin
+from pydmed_dali.infer.segmentation_checkpoint import SavedSegmentation, SegmentationCheckpoint
+from pydmed_dali.infer.slide_runner import (
     Corners,
+    InferenceResult,
     Note,
-    Pass,
-    Predicted,
     Progress,
+    RunContext,
     StaleError,
     run_slides,
 )
 from pydmed_dali.infer.stitch import WINDOWS, Stitcher, Sums, blending_weights
-from pydmed_dali.infer.under_way import identity_of
 from pydmed_dali.pipelines.basic import basic
+from pydmed_dali.source.iterator import SmallChunkIterator
+from pydmed_dali.source.provenance import InfoColumn, to_numpy
+from pydmed_dali.source.tile_source import TileSource
 
 _VERSION = 1
 
@@ -54,7 +54,7 @@ def segment(
     on_slide: Note | None = None,
     progress: Progress | None = None,
     **options: Any,
-) -> Predicted:
+) -> InferenceResult:
     """Run `model` over every tile of every slide, and write `folder/NAME.tif` for slide `NAME.*`.
 
     A file is a tiled, pyramidal TIFF of the class with the highest score at each pixel, 0 to K - 1,
@@ -100,7 +100,7 @@ class _Segmentation:
 
     def __init__(self, results: ResultFolder, model: FedModel, window: str) -> None:
         self._results, self._model, self._window = results, model, window
-        self._begun: dict[int, Saved] = {}
+        self._begun: dict[int, SavedSegmentation] = {}
         self._forgotten: set[Path] = set()
 
     def begun(self, dataset: Dataset) -> dict[Path, Corners]:
@@ -113,7 +113,7 @@ class _Segmentation:
                 corners[record.path] = saved.corners
         return corners
 
-    def write_all(self, these: Pass) -> None:
+    def write_all(self, these: RunContext) -> None:
         """See `Work.write_all`."""
         source = these.source
         left, under_way, present = dict(source.tiles_per_slide), None, -1
@@ -124,10 +124,10 @@ class _Segmentation:
                 scores = _scores(self._model, batch["image"], rows, source, shape)
                 shape = scores.shape[1:]
                 these.seen(len(rows))
-                for slide in dict.fromkeys(rows[:, Info.SLIDE].tolist()):
+                for slide in dict.fromkeys(rows[:, InfoColumn.SLIDE].tolist()):
                     if slide != present or under_way is None:
                         under_way, present = self._begin(source, slide, shape), slide
-                    of_slide = rows[:, Info.SLIDE] == slide
+                    of_slide = rows[:, InfoColumn.SLIDE] == slide
                     under_way.add(scores[of_slide], rows[of_slide])
                     left[slide] -= int(of_slide.sum())
                     if not left[slide]:
@@ -152,8 +152,8 @@ class _Segmentation:
         found = description_of(file).get(CONTENT)
         return found if isinstance(found, str) else None
 
-    def _half_done(self, slide: Path) -> HalfDone:
-        return HalfDone(self._results.under_way(slide, "rows"))
+    def _half_done(self, slide: Path) -> SegmentationCheckpoint:
+        return SegmentationCheckpoint(self._results.under_way(slide, "rows"))
 
     def _begin(self, source: TileSource, slide: int, shape: tuple[int, ...]) -> _Slide:
         """Begin a slide, or go on with it, where the source leaves out what is done."""
@@ -172,7 +172,7 @@ class _Segmentation:
             if saved is not None and sums is not None:
                 if saved.picture != under_way.picture:
                     raise StaleError(source.dataset.slides[slide].path)
-                under_way.go_on(saved, sums)
+                under_way.reconfigure(saved, sums)
             return under_way
         except BaseException:
             half_done.remove_unless_saved()
@@ -189,7 +189,7 @@ class _Slide:
         shape: tuple[int, ...],
         window: str,
         folder: Path,
-        half_done: HalfDone,
+        half_done: SegmentationCheckpoint,
     ) -> None:
         classes, height, width = self._shape = shape
         self._half_done, self._source, self._slide = half_done, source, slide
@@ -212,20 +212,22 @@ class _Slide:
         )
         self._mpp: tuple[float, float] | None = None
 
-    def go_on(self, saved: Saved, sums: Sums) -> None:
+    def reconfigure(self, saved: SavedSegmentation, sums: Sums) -> None:
         """Where an earlier call ended."""
         self._begun = saved.row
         self._final, self._checksum = saved.final, saved.checksum
-        self._stitcher.go_on(saved.final, sums)
+        self._stitcher.reconfigure(saved.final, sums)
 
     def add(self, scores: Features, rows: Rows) -> None:
         """Take some tiles, (n, K, height, width)."""
-        places = self._source.grid_places(self._slide, rows[:, [Info.X, Info.Y]]).tolist()
+        places = self._source.grid_places(
+            self._slide, rows[:, [InfoColumn.X, InfoColumn.Y]]
+        ).tolist()
         for tile, (line, column) in zip(scores, places, strict=True):
             self._finish_above(line)
             self._stitcher.add(column * self._pixels.width, line * self._pixels.height, tile)
-        if rows[0, Info.MPP_PM]:
-            side = float(rows[0, Info.MPP_PM]) / 1e6 * self._step
+        if rows[0, InfoColumn.MPP_PM]:
+            side = float(rows[0, InfoColumn.MPP_PM]) / 1e6 * self._step
             self._mpp = (side, side)
 
     def write(self, given: ModelInput, path: Path) -> None:
@@ -258,7 +260,7 @@ class _Slide:
             file = self._source.file_of(self._slide)
             if file is not None:  # without, nothing would tell the slide from another
                 self._half_done.save(
-                    Saved(
+                    SavedSegmentation(
                         begin,
                         self._columns,
                         self._stride,
@@ -276,21 +278,21 @@ def _scores(
     model: FedModel, tiles: Any, rows: Rows, source: TileSource, shape: tuple[int, ...] | None
 ) -> Features:
     """What the model says of a batch, (N, K, height, width); `shape` is what it said before."""
-    output = ask(model, tiles, rows, source)
+    output = call_model(model, tiles, rows, source)
     tile = source.options.crop
     known = tuple(output.shape)
-    fits = len(known) == 4 and known[0] == len(rows) and 2 <= known[1] < NOTHING
+    fits = len(known) == 4 and known[0] == len(rows) and 2 <= known[1] < UNCOVERED
     if fits:
         step = tile.height // known[2] if known[2] else 0
         fits = step > 0 and (known[2] * step, known[3] * step) == (tile.height, tile.width)
         fits = fits and not source.stride.width % step and not source.stride.height % step
     if not fits or (shape is not None and known[1:] != shape):
         said = "" if shape is None else f", before it was {shape}"
-        raise unfit(
+        raise bad_output_error(
             output,
             rows,
             source,
             f"(N, K, {tile.height} / n, {tile.width} / n) with 2 <= K <= 254, always the same, and "
             f"n a whole number that parts the stride {source.stride}{said}",
         )
-    return finite(output, rows, source)
+    return to_finite_array(output, rows, source)

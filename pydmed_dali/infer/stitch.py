@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.errors import ResultError
-from pydmed_dali.infer.class_picture import NOTHING, Classes
+from pydmed_dali.infer.class_map import UNCOVERED, Classes
 from pydmed_dali.infer.collector import Features
-from pydmed_dali.wording import gib
+from pydmed_dali.text import format_gib
 
 _ROWS = 64  # that are in memory at a time, when sums become classes
 
@@ -89,10 +89,10 @@ class Stitcher:
             scores = np.asarray(self._sums[rows])[:, :width]
             covered = np.asarray(self._total[rows])[:, :width] > 0
             # The weights' sum is the same for all classes: the highest sum is the highest mean.
-            best = np.where(covered, scores.argmax(axis=-1), NOTHING)
+            best = np.where(covered, scores.argmax(axis=-1), UNCOVERED)
             target = self._classes[self._top + first :][: len(best)]
             target[:] = best[: len(target)]
-        self._classes[self._top + len(self._sums) : until] = NOTHING  # where no tile came at all
+        self._classes[self._top + len(self._sums) : until] = UNCOVERED  # where no tile came at all
         for kept in (self._sums, self._total):
             for first in range(0, len(kept), _ROWS):
                 moved = kept[first + done :][: len(kept[first : first + _ROWS])]
@@ -109,7 +109,7 @@ class Stitcher:
         """Of the first rows that are not finished: what the tiles so far gave them."""
         return Sums(np.array(self._sums[:rows]), np.array(self._total[:rows]))
 
-    def go_on(self, top: int, sums: Sums) -> None:
+    def reconfigure(self, top: int, sums: Sums) -> None:
         """Of a picture that an earlier call filled down to `top`."""
         self._top = top
         self._sums[: len(sums.scores)] = sums.scores
@@ -121,18 +121,20 @@ class Stitcher:
 
 
 @contextmanager
-def taking(folder: Path, size: int) -> Iterator[None]:
+def disk_space_errors(folder: Path, size: int) -> Iterator[None]:
     """Raises `ResultError` for what the system says against so many bytes in the folder."""
     try:
         yield
     except OSError as error:
         raise ResultError(
-            f"{folder} has no room for the scores of a slide under way, {gib(size)} ({error}); "
+            f"{folder} has no room for the scores of a slide under way, {format_gib(size)} ({error}); "
             "make room, lower chunk_size, or have the model score fewer pixels"
         ) from error
 
 
-def room(file: IO[bytes], shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
+def preallocated_memmap(
+    file: IO[bytes], shape: tuple[int, ...], kind: type[np.generic]
+) -> NDArray[Any]:
     """An array in a file, whose room is taken at once: a disk that is full only when a mapped page
     is written ends the process. Raises `OSError`.
     """
@@ -142,5 +144,8 @@ def room(file: IO[bytes], shape: tuple[int, ...], kind: type[np.generic]) -> NDA
 
 def _unnamed(folder: Path, shape: tuple[int, ...]) -> NDArray[Any]:
     """An array of float32 in a file of the folder that has no name."""
-    with taking(folder, math.prod(shape) * 4), tempfile.TemporaryFile(dir=folder) as file:
-        return room(file, shape, np.float32)
+    with (
+        disk_space_errors(folder, math.prod(shape) * 4),
+        tempfile.TemporaryFile(dir=folder) as file,
+    ):
+        return preallocated_memmap(file, shape, np.float32)

@@ -27,7 +27,7 @@ _WITHOUT_A_SPEED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class PlanRequest:
     """What the user wants, and has."""
 
     crop: Size
@@ -52,7 +52,7 @@ class Advice:
     """The rule by which it is chosen, as a sentence."""
 
 
-def advise(wishes: Wishes, costs: Costs, kind: SlideKind, dataset: Dataset) -> Advice:
+def advise(wishes: PlanRequest, costs: Costs, kind: SlideKind, dataset: Dataset) -> Advice:
     """The options to use: the most varied that feed the training, so the fewest crops per chunk.
 
     With a wanted speed, the fewest that reach it. Where none does, the fewest within 3% of the
@@ -81,7 +81,7 @@ def advise(wishes: Wishes, costs: Costs, kind: SlideKind, dataset: Dataset) -> A
 
 
 def _best_workers(
-    wishes: Wishes, crops_per_chunk: int, costs: Costs, kind: SlideKind, dataset: Dataset
+    wishes: PlanRequest, crops_per_chunk: int, costs: Costs, kind: SlideKind, dataset: Dataset
 ) -> Forecast:
     """With so many workers as are fastest; of equals, the fewest.
 
@@ -100,7 +100,9 @@ def _best_workers(
     return max(options, key=rank)
 
 
-def _fitting(wishes: Wishes, crops_per_chunk: int, num_workers: int, kind: SlideKind) -> Setting:
+def _fitting(
+    wishes: PlanRequest, crops_per_chunk: int, num_workers: int, kind: SlideKind
+) -> Setting:
     """The largest chunks, then the most of them, that the memory holds and the slides fill."""
     shorter = min(kind.extent.width, kind.extent.height)
     least = max(_SMALLEST_CHUNK, 2 * max(wishes.crop.width, wishes.crop.height))

@@ -10,12 +10,12 @@ from typing import Any
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from pydmed_dali.dali.device import core_count
-from pydmed_dali.dali.source import BigChunkSource
 from pydmed_dali.dataset import Dataset
-from pydmed_dali.loader.statistics import Stats
 from pydmed_dali.measure.stopwatch import Timing, time_batches
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.plan.window import Window
+from pydmed_dali.pool.statistics import Stats
+from pydmed_dali.source.big_chunk_source import BigChunkSource
 
 _IDLE = 0.6  # of the cores' time in use: below, something else is waited for,
 _STARVED = 0.5  # and where batches waited for chunks for more of the time than this, for storage

@@ -11,9 +11,9 @@ from pydmed_dali.dataset import Dataset
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.measure.costs import Costs
 from pydmed_dali.plan.candidate import Candidate
-from pydmed_dali.plan.parts import decoded_pixels, touched_parts
 from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Sampler
+from pydmed_dali.plan.touched_regions import decoded_pixels, touched_parts
 from pydmed_dali.plan.window import Window
 from pydmed_dali.ring.arena import Layout
 from pydmed_dali.ring.packing import packed_crop

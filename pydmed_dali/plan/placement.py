@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.eligible import Eligible, Places
+from pydmed_dali.plan.place_runs import Runs
 from pydmed_dali.plan.random import Stream, uniform
-from pydmed_dali.plan.runs import Runs
 
 Positions = NDArray[np.int32]
 """(R, 2) int32: (y, x) of each crop's top left corner in the chunk, in view pixels."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pydmed_dali.errors import StateError
 from pydmed_dali.plan.random import Stream, mix, permutation, uniform
-from pydmed_dali.plan.saved import LARGEST, numbers, part, whole
+from pydmed_dali.plan.saved_values import LARGEST, numbers, part, whole
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -35,7 +35,7 @@ class Group(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Account:
+class PassState:
     """Where the plan stands when a pass begins. Arrays have an element for each unit."""
 
     number: int
@@ -60,7 +60,7 @@ class Account:
         }
 
     @classmethod
-    def from_dict(cls, values: object, units: int, visits: int) -> Account:
+    def from_dict(cls, values: object, units: int, visits: int) -> PassState:
         """What `to_dict` gave, of so many units and visits in a pass; raises `StateError`."""
 
         def found(name: str, least: float, most: float) -> Floats:
@@ -91,7 +91,7 @@ class Quotas:
 
     def __init__(
         self,
-        account: Account,
+        account: PassState,
         groups: Sequence[Group],
         strata: Sequence[Integers],
         seed: int,
@@ -123,7 +123,7 @@ class Quotas:
         unit, earlier = self._orders[place][visit - self._accounts[place].first]
         return int(unit), int(earlier)
 
-    def account(self, visit: int) -> Account:
+    def account(self, visit: int) -> PassState:
         """Of the pass that a visit belongs to. Raises `StateError` for one that is forgotten."""
         if visit < self._accounts[0].first:
             raise StateError(
@@ -151,17 +151,17 @@ class Quotas:
         """Where the pass of a visit is among those that are kept."""
         return bisect_right(self._accounts, visit, key=lambda account: account.first) - 1
 
-    def _end(self, account: Account) -> int:
+    def _end(self, account: PassState) -> int:
         """The visit with which the next pass begins."""
         later = [visit for visit in self.changes if visit > account.first]
         return min([account.first + self._length, *later])
 
-    def _closed(self, account: Account, order: Integers, end: int) -> Account:
+    def _closed(self, account: PassState, order: Integers, end: int) -> PassState:
         """The account behind the visits of a pass up to `end`."""
         made = order[: end - account.first]
         counts = np.bincount(made[:, 0], minlength=len(account.owed)).astype(np.int64)
         by_group = [int(counts[group.members].sum()) for group in self._groups]
-        return Account(
+        return PassState(
             account.number + 1,
             end,
             self.changes.get(end, account.weights),
@@ -178,7 +178,7 @@ class Quotas:
             due[group.members] = count * own / math.fsum(own)
         return due
 
-    def _order(self, account: Account) -> Integers:
+    def _order(self, account: PassState) -> Integers:
         """(visits, 2): the units of a pass in the order of its visits, and how often each was
         visited before.
         """
@@ -202,7 +202,7 @@ class Quotas:
         order = permutation(len(members), self._seed, Stream.PATIENTS, stratum, number)
         return np.asarray(members[order])
 
-    def _counts(self, account: Account) -> Integers:
+    def _counts(self, account: PassState) -> Integers:
         """Visits of each unit in the pass: those due first."""
         due = self._due(account.weights, [group.visits for group in self._groups])
         counts = np.zeros(len(due), np.int64)

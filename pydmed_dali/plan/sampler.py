@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.plan.candidate import Candidate
-from pydmed_dali.plan.quotas import Account, Group, Quotas, next_numbers
+from pydmed_dali.plan.quotas import Group, PassState, Quotas, next_numbers
 from pydmed_dali.plan.random import Stream, permutation
-from pydmed_dali.plan.saved import damaged, items, numbers, part, whole
+from pydmed_dali.plan.saved_values import damaged, items, numbers, part, whole
 from pydmed_dali.plan.weights import tissue_areas
 
 Integers = NDArray[np.int64]
@@ -131,7 +131,7 @@ class Sampler:
             changes[changed] = self._read_shares(change[1])
         saved = part(state, "account", "weights")
         if saved is not None:
-            account = Account.from_dict(saved, units, self.visits_per_pass)
+            account = PassState.from_dict(saved, units, self.visits_per_pass)
             self._read_shares(account.weights.tolist())
             if visit is not None and not 0 <= visit - account.first < self.visits_per_pass:
                 raise damaged("the account of weights", f"of the pass of visit {visit}", saved)
@@ -158,10 +158,10 @@ class Sampler:
             raise damaged("weights", "above 0 for some of each label", value)
         return found
 
-    def _quotas_from(self, account: Account) -> Quotas:
+    def _quotas_from(self, account: PassState) -> Quotas:
         return Quotas(account, self._groups, self._strata, self._seed, self._world_size)
 
-    def _account(self, visit: int, weights: NDArray[np.float64]) -> Account:
+    def _account(self, visit: int, weights: NDArray[np.float64]) -> PassState:
         """Of a plan that has no weights before `visit`, and these from there on."""
         number, position = divmod(visit, self.visits_per_pass)
         visits = np.zeros(len(self._patient_of), np.int64)
@@ -174,7 +174,7 @@ class Sampler:
         owed = np.zeros(len(visits))
         for group in self._groups:
             owed[group.members] = counts[group.members].mean() - counts[group.members]
-        return Account(number + bool(visit), visit, weights, owed, next_numbers(visits, made))
+        return PassState(number + bool(visit), visit, weights, owed, next_numbers(visits, made))
 
     def candidates(self, visit: int) -> Iterator[Candidate]:
         """The plan's own choice first, then who stands in, nearest first.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from pydmed_dali.plan.candidate import Candidate
-from pydmed_dali.plan.grid import Integers, SlideGrid
+from pydmed_dali.plan.tile_grid import Integers, SlideGrid
 
 
 class TileSampler:

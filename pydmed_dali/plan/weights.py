@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from pydmed_dali.dataset import Dataset
 from pydmed_dali.errors import OptionError
-from pydmed_dali.wording import some
+from pydmed_dali.text import shorten_list
 
 
 def read_weights(dataset: Dataset, weights: Mapping[str, float]) -> tuple[float, ...]:
@@ -24,7 +24,7 @@ def read_weights(dataset: Dataset, weights: Mapping[str, float]) -> tuple[float,
     unknown = [repr(name) for name in weights if name not in known]
     if unknown:
         raise OptionError(
-            f"weights names patients that are not in the dataset: {some(unknown)}; a patient's id "
+            f"weights names patients that are not in the dataset: {shorten_list(unknown)}; a patient's id "
             f"is like {dataset.patients[0].id!r}"
         )
     for name, value in weights.items():
@@ -40,7 +40,7 @@ def tissue_areas(dataset: Dataset) -> tuple[float, ...]:
     """The tissue area of each slide: in square micrometres, or, where the resolution of some slide
     with tissue is unknown, in level-0 pixels.
 
-    Raises `OptionError` where `prepare` was not called, and where there is no tissue at all.
+    Raises `OptionError` where `measure_tissue` was not called, and where there is no tissue at all.
     """
     areas = [record.tissue for record in dataset.slides]
     known = [area for area in areas if area is not None]
@@ -48,12 +48,12 @@ def tissue_areas(dataset: Dataset) -> tuple[float, ...]:
         raise OptionError(
             f"balance='tissue' needs to know how much tissue each slide has, and of "
             f"{len(areas) - len(known)} of {len(areas)} that is not known: call dataset = "
-            "pydmed_dali.prepare(dataset) first, which computes their masks"
+            "pydmed_dali.measure_tissue(dataset) first, which computes their masks"
         )
     if not any(area.pixels for area in known):
         raise OptionError(
             f"balance='tissue': none of the {len(areas)} slides of this dataset, or of this class, "
-            "has tissue; leave them out, or give prepare masks of your own"
+            "has tissue; leave them out, or give measure_tissue masks of your own"
         )
     if any(area.mpp is None and area.pixels for area in known):
         return tuple(area.pixels for area in known)

@@ -17,9 +17,9 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from pydmed_dali.geometry import Point
-from pydmed_dali.preview.drawn import DrawnChunk, DrawnSlide
 from pydmed_dali.preview.regions import draw_label, draw_regions, region_legend
-from pydmed_dali.wording import printable
+from pydmed_dali.preview.slide_preview import ChunkSample, SlideSample
+from pydmed_dali.text import printable
 
 _COLOURS = (
     *("#0072b2", "#d55e00", "#009e73", "#e6ac00", "#cc79a7", "#56b4e9"),
@@ -36,7 +36,7 @@ _DPI = 110
 _INSET = 0.008  # of the slide's width, between the frames of chunks at one place
 
 
-def draw_picture(path: Path, slide: DrawnSlide, subtitle: str) -> None:
+def draw_picture(path: Path, slide: SlideSample, subtitle: str) -> None:
     """Write a PNG to `path`: on the left the slide, on the right a row of crops for each chunk."""
     height = _height(slide)
     figure = Figure(figsize=(_WIDTH, height), facecolor="white")
@@ -60,7 +60,7 @@ def draw_picture(path: Path, slide: DrawnSlide, subtitle: str) -> None:
     figure.savefig(path, dpi=_DPI)
 
 
-def _height(slide: DrawnSlide) -> float:
+def _height(slide: SlideSample) -> float:
     """So many inches that the slide and the sheet both fill their width, within limits."""
     extent = slide.view.dimensions
     wide = _SLIDE_WIDTH - 2 * _MARGIN
@@ -70,7 +70,7 @@ def _height(slide: DrawnSlide) -> float:
     return min(body, _TALLEST) + _HEAD + _FOOT
 
 
-def _draw_slide(figure: SubFigure, slide: DrawnSlide, edges: tuple[float, float]) -> None:
+def _draw_slide(figure: SubFigure, slide: SlideSample, edges: tuple[float, float]) -> None:
     """Everything in view pixels, which the picture and the mask are stretched to."""
     axes = figure.subplots()
     side = _MARGIN / _SLIDE_WIDTH
@@ -101,7 +101,7 @@ def _draw_slide(figure: SubFigure, slide: DrawnSlide, edges: tuple[float, float]
     )
 
 
-def _draw_outline(axes: Axes, slide: DrawnSlide) -> None:
+def _draw_outline(axes: Axes, slide: SlideSample) -> None:
     assert slide.mask is not None
     extent, pixels = slide.view.dimensions, slide.mask.pixels
     rows, columns = pixels.shape
@@ -114,7 +114,7 @@ def _draw_outline(axes: Axes, slide: DrawnSlide) -> None:
         axes.contour(x, y, framed, levels=[0.5], colors=[colour], linewidths=width, zorder=2)
 
 
-def _draw_crops(axes: Axes, slide: DrawnSlide, chunk: DrawnChunk, colour: str) -> None:
+def _draw_crops(axes: Axes, slide: SlideSample, chunk: ChunkSample, colour: str) -> None:
     """Dots at the middle of the crops, and true to scale the frames of those on the sheet."""
     width, height = slide.crop.width, slide.crop.height
     corners = chunk.crops[:, ::-1] + np.array((chunk.origin.x, chunk.origin.y))
@@ -128,7 +128,7 @@ def _draw_crops(axes: Axes, slide: DrawnSlide, chunk: DrawnChunk, colour: str) -
         )
 
 
-def _draw_chunk(axes: Axes, slide: DrawnSlide, number: int, beside: int) -> None:
+def _draw_chunk(axes: Axes, slide: SlideSample, number: int, beside: int) -> None:
     """A chunk's frame, with its number inside the upper left corner.
 
     Both make room for as many others at the same place, on a slide that is hardly larger.
@@ -161,7 +161,7 @@ def _draw_chunk(axes: Axes, slide: DrawnSlide, number: int, beside: int) -> None
     )
 
 
-def _draw_scale(axes: Axes, slide: DrawnSlide) -> None:
+def _draw_scale(axes: Axes, slide: SlideSample) -> None:
     """A bar of a round length, about a sixth of the slide, where the scale is known."""
     if slide.view.mpp is None:
         return
@@ -188,7 +188,7 @@ def _draw_scale(axes: Axes, slide: DrawnSlide) -> None:
     text.set_path_effects([withStroke(linewidth=3, foreground="white", alpha=0.9)])
 
 
-def _legend(slide: DrawnSlide) -> list[Artist]:
+def _legend(slide: SlideSample) -> list[Artist]:
     handles: list[Artist] = []
     if slide.mask is not None:
         handles.append(Line2D([], [], color=_OUTLINE, linewidth=2, label="tissue"))
@@ -208,7 +208,7 @@ def _legend(slide: DrawnSlide) -> list[Artist]:
     return [*handles, *region_legend(slide.regions)]
 
 
-def _draw_sheet(figure: SubFigure, slide: DrawnSlide, edges: tuple[float, float]) -> None:
+def _draw_sheet(figure: SubFigure, slide: SlideSample, edges: tuple[float, float]) -> None:
     """A row of crops for each chunk, in its colour: one plot, which is drawn at once."""
     axes = figure.subplots()
     side = _MARGIN / (_WIDTH - _SLIDE_WIDTH)

@@ -26,9 +26,9 @@ from pydmed_dali.errors import RingMemoryError
 from pydmed_dali.geometry import Size
 from pydmed_dali.plan.placement import Positions
 from pydmed_dali.ring.memory import free_memory
-from pydmed_dali.ring.pixel_format import RGB8, PixelFormat
-from pydmed_dali.slide.protocol import Pixels
-from pydmed_dali.wording import gib
+from pydmed_dali.slide.pixel_format import RGB8, PixelFormat
+from pydmed_dali.slide.slide import Pixels
+from pydmed_dali.text import format_gib
 
 _MUCH = 0.5
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, which Python's mmap has no name for
@@ -42,7 +42,7 @@ class Layout:
     """P: chunks that fit."""
     chunk: Size
     """Extent of a chunk in pixels."""
-    pads: int
+    pad_rows: int
     """Rows of pixels behind the slots."""
     crops: int
     """R: rows of a slot's table of crop positions."""
@@ -61,14 +61,14 @@ class Layout:
         return Size(self.packed.width, self.packed.height * self.crops)
 
     @property
-    def in_words(self) -> str:
+    def description(self) -> str:
         """What the slots hold, for an error's text."""
         if self.packed is None:
             return f"{self.slots} chunks of {self.chunk} pixels"
         return f"{self.slots} times {self.crops} crops of {self.packed} pixels"
 
     @property
-    def lever(self) -> str:
+    def limiting_option(self) -> str:
         """The option that makes slots smaller."""
         return "chunk_size" if self.packed is None else "crops_per_chunk"
 
@@ -108,7 +108,7 @@ class Layout:
         rows = [
             min(slots_per_image, self.slots - first) * self.slot.height
             for first in range(0, self.slots, slots_per_image)
-        ] + [1] * self.pads
+        ] + [1] * self.pad_rows
         ends = np.cumsum([0, *rows]) * self.row_bytes
         return list(zip(ends[:-1].tolist(), rows, strict=True))
 
@@ -127,7 +127,7 @@ class Layout:
     @property
     def pixel_bytes(self) -> int:
         """Bytes of slots and pad rows, which is what DALI sees."""
-        return self.slots * self.slot_bytes + self.pads * self.row_bytes
+        return self.slots * self.slot_bytes + self.pad_rows * self.row_bytes
 
     @property
     def nbytes(self) -> int:
@@ -272,8 +272,8 @@ def _refuse_overrun(layout: Layout, promised: int) -> None:
     free = free_memory() - promised
     if layout.nbytes > free:
         raise RingMemoryError(
-            f"the ring needs {gib(layout.nbytes)} ({layout.in_words}), "
-            f"but {gib(max(free, 0))} are free here"
-            + (f", with {gib(promised)} promised to other sources" if promised else "")
-            + f"; lower {layout.lever}, resident, batch_size or num_workers"
+            f"the ring needs {format_gib(layout.nbytes)} ({layout.description}), "
+            f"but {format_gib(max(free, 0))} are free here"
+            + (f", with {format_gib(promised)} promised to other sources" if promised else "")
+            + f"; lower {layout.limiting_option}, resident, batch_size or num_workers"
         )

@@ -15,7 +15,7 @@ import openslide
 import tifffile
 
 from pydmed_dali.slide.ground import has_dark_ground, is_black
-from pydmed_dali.slide.protocol import WHITE, Pixels
+from pydmed_dali.slide.slide import WHITE, Pixels
 
 BLACK = (0, 0, 0)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pydmed_dali.geometry import Point, Region, Size
-from pydmed_dali.slide.protocol import SlideFacts
+from pydmed_dali.slide.slide import SlideFacts
 
 VERSION = 4
 """Of what facts there are, and of how they are found: kept ones were found by the same."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.slide import Pixels
 
 BLACK = 48
 """Padding, frames and the ground in fluorescence are at most so bright (of 255)."""

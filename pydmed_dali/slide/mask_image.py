@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from pydmed_dali.geometry import Size
 from pydmed_dali.slide.frame import check_frame
 from pydmed_dali.slide.tissue_values import GivenValues, TissueValues
-from pydmed_dali.wording import some
+from pydmed_dali.text import shorten_list
 
 if TYPE_CHECKING:
     import tifffile
@@ -116,7 +116,7 @@ class MaskPixels:
         if numbers is None and values.spans:
             raise UnfitImageError(
                 f"is coloured, and tissue_values={str(values)!r} names numbers; name its colours: "
-                + some([_colour_name(colour) for colour in _colour_counts(self.colours)])
+                + shorten_list([_colour_name(colour) for colour in _colour_counts(self.colours)])
             )
         found = np.zeros(_shape(self), np.bool_)
         if numbers is not None:
@@ -335,7 +335,7 @@ def _refuse_several(parts: dict[Any, float], kind: str) -> None:
     if len(named) <= 1 and all(value == value for value in named):  # a NaN is not itself
         return
     shown = {_colour_name(v) if kind == "colours" else f"{v:g}": p for v, p in named.items()}
-    told = some([f"{name} on {part:.1%} of it" for name, part in shown.items()])
+    told = shorten_list([f"{name} on {part:.1%} of it" for name, part in shown.items()])
     example: object = [next(iter(shown)) if kind == "colours" else min(named)]
     if kind == "values" and len(named) > _MOST_COLOURS:
         told = f"{len(named)} from {min(named):g} to {max(named):g}"

@@ -15,12 +15,12 @@ from pydmed_dali.geometry import Point
 from pydmed_dali.slide import openslide_slide, tiled_slide
 from pydmed_dali.slide.background import Background
 from pydmed_dali.slide.cache import Cache, file_key
+from pydmed_dali.slide.codec.jpeg import OddTileError
 from pydmed_dali.slide.facts_json import VERSION, facts_from_json, facts_to_json
-from pydmed_dali.slide.jpeg_tiles import OddTileError
+from pydmed_dali.slide.index.tiff import TiledLevel, UnsuitedError, index_tiles
+from pydmed_dali.slide.index.tiff_content import check_shown
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
-from pydmed_dali.slide.protocol import Slide
-from pydmed_dali.slide.tiff_content import check_shown
-from pydmed_dali.slide.tiff_index import TiledLevel, UnsuitedError, index_tiles
+from pydmed_dali.slide.slide import Slide
 from pydmed_dali.slide.tiled_slide import TiledSlide
 
 logger = logging.getLogger("pydmed_dali.slide")

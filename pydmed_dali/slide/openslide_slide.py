@@ -16,10 +16,10 @@ from pydmed_dali.errors import SlideFormatError, SlideReadError
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.slide.background import Background, seen_background, told_background
 from pydmed_dali.slide.file_identity import check_regular_file
+from pydmed_dali.slide.index.tiff_content import TiffContent
 from pydmed_dali.slide.limits import scanned_mpp
-from pydmed_dali.slide.protocol import WHITE, Pixels, SlideFacts
-from pydmed_dali.slide.scanned import read_bounds
-from pydmed_dali.slide.tiff_content import TiffContent
+from pydmed_dali.slide.scanned_bounds import read_bounds
+from pydmed_dali.slide.slide import WHITE, Pixels, SlideFacts
 
 _ROWS = 1024  # rows read at once: OpenSlide hands out RGBA, a third more than the slot holds
 _CACHE_BYTES = 32 * 2**20  # for tiles on the seam of two bands; a chunk is read once, so no more

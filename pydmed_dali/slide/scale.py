@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydmed_dali.errors import SlideScaleError
-from pydmed_dali.slide.protocol import SlideFacts
+from pydmed_dali.slide.slide import SlideFacts
 from pydmed_dali.slide.view import View, choose_view, view_at
 
 _POWER_TIMES_MPP = 10.0

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydmed_dali.geometry import Point
-from pydmed_dali.slide.protocol import Pixels, Slide, SlideFacts
+from pydmed_dali.slide.slide import Pixels, Slide, SlideFacts
 from pydmed_dali.slide.tissue_mask import TissueMask
 
 _COARSEST_MPP = 0.5

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from pydmed_dali.errors import SlideReadError
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.slide.background import Background
-from pydmed_dali.slide.jpeg2000_tiles import decode_jpeg2000
-from pydmed_dali.slide.jpeg_tiles import DECODER, JpegTiles, OddTileError
+from pydmed_dali.slide.codec.jpeg import DECODER, JpegTiles, OddTileError
+from pydmed_dali.slide.codec.jpeg2000 import decode_jpeg2000
+from pydmed_dali.slide.index.tiff import TiledLevel
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
-from pydmed_dali.slide.pieces import CHANNELS, Integers, Pieces, find_pieces
-from pydmed_dali.slide.protocol import Pixels, SlideFacts
-from pydmed_dali.slide.tiff_index import TiledLevel
+from pydmed_dali.slide.slide import Pixels, SlideFacts
+from pydmed_dali.slide.tile_pieces import CHANNELS, Integers, TilePieces, find_tile_pieces
 
 READER = f"tifffile {tifffile.__version__} + {DECODER} + imagecodecs {imagecodecs.__version__}"
 """The reader's name and its libraries' versions: they decide pixels, so states keep them."""
@@ -105,7 +105,7 @@ class TiledSlide:
         """
         self._refuse_others(out)
         self._fill_beyond(out, places, level)
-        pieces = find_pieces(places, Size(out.shape[2], out.shape[1]), self._levels[level])
+        pieces = find_tile_pieces(places, Size(out.shape[2], out.shape[1]), self._levels[level])
         if not len(pieces.tile):
             return 0
         tiles, damaged = self._decode_pieces(out, pieces, level)
@@ -186,7 +186,7 @@ class TiledSlide:
                 decode(data, pixels, wanted)
                 _place(decoded, Point(column * tile.width - x, top), lines)
 
-    def _decode_pieces(self, out: Pixels, pieces: Pieces, level: int) -> tuple[int, set[int]]:
+    def _decode_pieces(self, out: Pixels, pieces: TilePieces, level: int) -> tuple[int, set[int]]:
         """Fill images with pieces of tiles: (how many tiles those are, the images of which one
         could not be decoded).
         """

@@ -14,8 +14,8 @@ from pydmed_dali.errors import SlideMaskError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.slide.mask_frame import Coverage, choose_coverage, fits, ratio, spread
 from pydmed_dali.slide.mask_image import Mask, MaskFile, UnfitImageError, open_mask_image
-from pydmed_dali.slide.protocol import Pixels, Slide, SlideFacts
-from pydmed_dali.slide.scanned import in_view
+from pydmed_dali.slide.scanned_bounds import in_view
+from pydmed_dali.slide.slide import Pixels, Slide, SlideFacts
 
 METHOD = "glass 1"
 """Name and version of how masks are computed: states and cached masks keep it."""

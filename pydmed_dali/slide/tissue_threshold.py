@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydmed_dali.slide import mask_filter as around
 from pydmed_dali.slide.ground import BLACK, GREY_SPREAD, LIGHT, LIGHT_SHARE, shines
 from pydmed_dali.slide.mask_image import Mask
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.slide import Pixels
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint16]

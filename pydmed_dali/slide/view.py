@@ -14,8 +14,8 @@ from PIL import Image
 
 from pydmed_dali.errors import SlideScaleError
 from pydmed_dali.geometry import Point, Region, Size
-from pydmed_dali.slide.protocol import Slide, SlideFacts
-from pydmed_dali.slide.scanned import in_view
+from pydmed_dali.slide.scanned_bounds import in_view
+from pydmed_dali.slide.slide import Slide, SlideFacts
 from pydmed_dali.slide.tiled_slide import TiledSlide
 
 MPP_TOLERANCE = 0.05

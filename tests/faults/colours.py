@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from pydmed_dali.dataset import Dataset, Patient, Record
 from pydmed_dali.geometry import Point, Region, Size
-from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.plan.placement import cell_borders
 from pydmed_dali.plan.random import mix
-from pydmed_dali.slide.protocol import WHITE, Pixels, Slide, SlideFacts
+from pydmed_dali.slide.slide import WHITE, Pixels, Slide, SlideFacts
 from pydmed_dali.slide.view import View
+from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
 
 EXTENT = Size(100_000, 100_000)
 CHUNK, CROP = 512, 256

@@ -7,9 +7,9 @@ from io import BufferedReader
 from pathlib import Path
 
 from pydmed_dali.geometry import Point, Region
-from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
-from pydmed_dali.slide.protocol import Pixels, Slide
+from pydmed_dali.slide.slide import Pixels, Slide
 from pydmed_dali.slide.view import View
+from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
 
 _kept: list[Pixels | BufferedReader] = []
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pydmed_dali import BigChunkLoader, BigChunkSource, Dataset, Info, Point, Size
-from pydmed_dali.loader.report import Report
-from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
+from pydmed_dali import BigChunkLoader, BigChunkSource, Dataset, InfoColumn, Point, Size
+from pydmed_dali.pool.report import Report
+from pydmed_dali.synthetic.coordinate_slides import coordinate_pixels, write_coordinate_slide
 from tests.faults.damage import DAMAGES, Anatomy, damage, find_anatomy
 from tests.faults.loaders import Forgiving
 from tests.faults.reference import read_freshly
@@ -92,9 +92,9 @@ def run(folder: Path, loader: BigChunkLoader | None = None) -> Outcome:
     with BigChunkSource(dataset, **OPTIONS, loader=loader) as source:
         for batch in take(source, source.batches_per_epoch):
             for image, row in zip(batch["image"].numpy(), batch["info"].numpy(), strict=True):
-                path = dataset.slides[row[Info.SLIDE]].path
-                if row[Info.VALID]:
-                    places[path].append((int(row[Info.X]), int(row[Info.Y])))
+                path = dataset.slides[row[InfoColumn.SLIDE]].path
+                if row[InfoColumn.VALID]:
+                    places[path].append((int(row[InfoColumn.X]), int(row[InfoColumn.Y])))
                     crops[path].append(image)
         report = source.report()
     return Outcome(places, crops, report, time.monotonic() - begun)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydmed_dali import BigChunkSource, Point, Size, SmallChunkIterator
 from pydmed_dali.errors import SlideChangedError, SlideError, SlideNotFoundError
 from pydmed_dali.pipelines.basic import basic
-from pydmed_dali.slide.coordinate_slides import coordinate_pixels
+from pydmed_dali.synthetic.coordinate_slides import coordinate_pixels
 from tests.conftest import COORDINATE_SIZE
 from tests.support import NAMES, SMALL_RUN, Batch, assert_coordinates, first, folder_dataset
 

@@ -14,13 +14,13 @@ import pytest
 
 from pydmed_dali import BigChunkSource, Dataset, Size
 from pydmed_dali.errors import SlideFormatError
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 from pydmed_dali.slide.limits import (
     MOST_LEVELS,
     MOST_PIXELS_A_SIDE,
     believable_mpp,
     check_claims,
 )
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.faults import tiff_writer as tiff
 from tests.faults.memory import memory
 from tests.faults.tiff_writer import Tag, Tags, long, short, tiff_bytes
@@ -138,7 +138,7 @@ def inspect(paths: list[Path], tmp_path: Path) -> tuple[list[str], dict[str, int
     program = (
         "import json, sys\n"
         "from pathlib import Path\n"
-        "from pydmed_dali.cli_inspect import inspect_slides\n"
+        "from pydmed_dali.cli.inspect import inspect_slides\n"
         "from tests.faults.memory import memory\n"
         "paths = [Path(path) for path in sys.argv[1:]]\n"
         "inspect_slides(paths[:1])\n"

@@ -87,7 +87,7 @@ def test_ctrl_c_in_the_loop(tmp_path: Path, coordinate_folder: Path) -> None:
     code, _, errors = finish(process)
     assert code in (130, -signal.SIGINT)
     assert errors.count("KeyboardInterrupt") >= 1
-    assert "loader/worker.py" not in errors, "a worker wrote to the terminal"
+    assert "worker/main.py" not in errors, "a worker wrote to the terminal"
     await_end(pids)
 
 
@@ -178,7 +178,7 @@ with make(num_workers={workers}) as source, make(num_workers={workers}) as unuse
             report=source.report, nodes=lambda: basic(source),
             weights=lambda: source.set_weights({{}}, after=info),
             send=lambda: source.send("x", 1, after=info),
-            pool=lambda: source._next_pool(0), callback=lambda: source._next_batch(0),
+            pool=lambda: source._next_images(0), callback=lambda: source._next_batch(0),
             run=lambda: unused.end_run(), load_source=lambda: unused.load_state_dict({{}}),
         )
         refused = 0

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator
-from pydmed_dali.loader import pool
 from pydmed_dali.pipelines.basic import basic
+from pydmed_dali.pool import worker_pool
 from tests.faults.loaders import SLIDE, Misbehaving
 from tests.support import NAMES, SMALL_RUN, first, sum_up, take
 
@@ -34,7 +34,7 @@ def healthy(coordinates: Dataset) -> Any:
 @pytest.fixture(autouse=True)
 def short_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that hangs while it starts is given up after seconds, here."""
-    monkeypatch.setattr(pool, "_START_SECONDS", 4.0)
+    monkeypatch.setattr(worker_pool, "_START_SECONDS", 4.0)
 
 
 @pytest.mark.parametrize("place", PLACES)

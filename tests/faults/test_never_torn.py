@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-from pydmed_dali import BigChunkSource, Info, SmallChunkIterator
+from pydmed_dali import BigChunkSource, InfoColumn, SmallChunkIterator
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.plan.window import Window
 from tests.faults.colours import CHUNK, CROP, ColourLoader, colour_dataset, count_torn
@@ -41,7 +41,9 @@ def open_source(
 
 def torn(batch: Batch) -> int:
     info = batch["info"].numpy()
-    return count_torn(batch["image"].numpy(), info[:, Info.SLIDE], info[:, Info.X : Info.Y + 1])
+    return count_torn(
+        batch["image"].numpy(), info[:, InfoColumn.SLIDE], info[:, InfoColumn.X : InfoColumn.Y + 1]
+    )
 
 
 def endless(source: BigChunkSource, depth: int) -> Iterator[Batch]:

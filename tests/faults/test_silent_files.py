@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pydmed_dali import BigChunkSource, Dataset
-from pydmed_dali.cli import app
+from pydmed_dali.cli.app import app
 from pydmed_dali.errors import SlideFormatError
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from tests.faults.file_server import silent_server

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import soak
 from benchmarks.slides import link_slides
 from pydmed_dali import BigChunkLoader, BigChunkSource, Dataset, Size
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 from tests.faults.leaks import KeepsChunks, KeepsFiles
 
 CROPS = int(os.environ.get("PYDMED_DALI_SOAK_CROPS", 60_000))

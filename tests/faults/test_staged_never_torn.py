@@ -9,9 +9,9 @@ import pytest
 
 from pydmed_dali import BigChunkSource, SmallChunkIterator
 from pydmed_dali.dali.residency import RINGS
-from pydmed_dali.loader.staging import StagedPool
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.plan.window import Window
+from pydmed_dali.pool.staged_pool import StagedPool
 from tests.faults.colours import CHUNK, CROP, ColourLoader, colour_dataset
 from tests.faults.test_never_torn import CROPS_EACH, count, endless, open_source, torn
 from tests.staged_host import ThreadTicket, staged_host_ring

@@ -13,9 +13,9 @@ import psutil
 import pytest
 from nbclient import NotebookClient
 
-from pydmed_dali import BigChunkSource, Dataset, TileSource, prepare
+from pydmed_dali import BigChunkSource, Dataset, TileSource, measure_tissue
 from pydmed_dali.errors import OptionError
-from pydmed_dali.loader.cores import core_count
+from pydmed_dali.machine import core_count
 from tests.faults.programs import PREAMBLE, SECONDS, run
 from tests.support import SMALL_RUN
 
@@ -99,7 +99,7 @@ def test_a_module_beside_the_script_that_bears_a_library_name(
 def test_a_worker_imports_neither_dali_nor_torch_nor_what_most_runs_do_without() -> None:
     """Its start is mostly its imports; `shapely` is only for annotations."""
     program = (
-        "import sys, pydmed_dali.loader.worker\n"
+        "import sys, pydmed_dali.worker.main\n"
         "heavy = {'torch', 'nvidia', 'cupy', 'matplotlib', 'shapely', 'pydmed_dali.dataset'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -114,7 +114,7 @@ def test_a_crowd_of_workers_is_refused_before_any_starts(coordinates: Dataset) -
     for make in (
         lambda: BigChunkSource(coordinates, **{**SMALL_RUN, "num_workers": most + 1}),
         lambda: TileSource(coordinates, num_workers=most + 1),
-        lambda: prepare(coordinates, num_workers=most + 1),
+        lambda: measure_tissue(coordinates, num_workers=most + 1),
     ):
         with pytest.raises(OptionError, match=f"num_workers={most + 1} is too many.* {most} are"):
             make()

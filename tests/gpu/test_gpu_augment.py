@@ -19,7 +19,7 @@ from pydmed_dali.pipelines.classification import STD, classification
 from pydmed_dali.pipelines.multi_scale import multi_scale, multi_scale_outputs
 from pydmed_dali.pipelines.self_supervised import OUTPUTS, self_supervised
 from pydmed_dali.slide.stain import MACENKO_REFERENCE
-from pydmed_dali.slide.tissue_slides import TISSUES, tissue_image, write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import TISSUES, tissue_image, write_tissue_slide
 from tests.faults.resumable import digest
 from tests.gpu.places import CPU, DEVICES, PLACES
 from tests.support import NAMES, first

@@ -23,7 +23,7 @@ from pydmed_dali import (
     TileSource,
 )
 from pydmed_dali.pipelines.basic import basic
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.gpu.places import GPU_PLACES, PLACES, on_cpu
 from tests.support import NAMES, Batch, assert_coordinates
 from tests.unit.dali import test_pixel_format as formats

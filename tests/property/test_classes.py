@@ -15,10 +15,10 @@ from pydmed_dali import Annotation, Annotations
 from pydmed_dali.annotation.spans import find_spans
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.plan.candidate import Candidate
-from pydmed_dali.plan.classes import PERIOD, ClassSampler, Rota
+from pydmed_dali.plan.class_sampler import PERIOD, ClassSampler, ClassSchedule
 from pydmed_dali.plan.eligible import eligible_places
+from pydmed_dali.plan.place_runs import Runs
 from pydmed_dali.plan.placement import Placer, cell_borders
-from pydmed_dali.plan.runs import Runs
 from tests.property.test_eligible import _as_places, masks, sizes
 from tests.property.test_sampler import dataset_of
 
@@ -31,7 +31,7 @@ def test_after_any_number_of_visits_each_class_came_its_share_of_times_within_on
     weights: list[int],
 ) -> None:
     shares = np.array(weights) / sum(weights)
-    rota = Rota(shares.tolist())
+    rota = ClassSchedule(shares.tolist())
     visits = 2 * PERIOD
     came: Counter[int] = Counter()
     worst = 0.0
@@ -47,15 +47,20 @@ def test_after_any_number_of_visits_each_class_came_its_share_of_times_within_on
 
 
 def test_shares_of_round_numbers_are_exact_in_short_periods() -> None:
-    rota = Rota([0.2, 0.5, 0.3])
+    rota = ClassSchedule([0.2, 0.5, 0.3])
     for start in (0, 1_000_000, 10**12):
         came = Counter(rota.at(start + visit)[0] for visit in range(10))
         assert came == {0: 2, 1: 5, 2: 3}
 
 
 def test_the_far_future_is_known_at_once() -> None:
-    assert sorted(Rota([0.25, 0.75]).at(4 * 10**15 + n)[0] for n in range(4)) == [0, 1, 1, 1]
-    assert {Rota([0.25, 0.75]).at(4 * 10**15 + n)[1] // 10**15 for n in range(4)} == {1, 3}
+    assert sorted(ClassSchedule([0.25, 0.75]).at(4 * 10**15 + n)[0] for n in range(4)) == [
+        0,
+        1,
+        1,
+        1,
+    ]
+    assert {ClassSchedule([0.25, 0.75]).at(4 * 10**15 + n)[1] // 10**15 for n in range(4)} == {1, 3}
 
 
 @settings(max_examples=40)

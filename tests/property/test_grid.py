@@ -12,8 +12,14 @@ from hypothesis import strategies as st
 from pydmed_dali.errors import SlideChangedError
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.plan.candidate import Candidate
-from pydmed_dali.plan.grid import GridPlacer, SlideGrid, chunk_borders, tile_count, tissue_shares
-from pydmed_dali.plan.parts import decoded_pixels, touched_parts
+from pydmed_dali.plan.tile_grid import (
+    GridPlacer,
+    SlideGrid,
+    chunk_borders,
+    tile_count,
+    tissue_shares,
+)
+from pydmed_dali.plan.touched_regions import decoded_pixels, touched_parts
 
 sides = st.integers(1, 40)
 

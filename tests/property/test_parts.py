@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydmed_dali.geometry import Point, Size
-from pydmed_dali.plan.parts import crops_box, decoded_pixels, representatives, touched_parts
+from pydmed_dali.plan.touched_regions import (
+    crops_box,
+    decoded_pixels,
+    representatives,
+    touched_parts,
+)
 
 sides = st.integers(1, 40)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pydmed_dali.errors import StateError
-from pydmed_dali.plan.classes import ClassSampler
+from pydmed_dali.plan.class_sampler import ClassSampler
 from pydmed_dali.plan.sampler import Sampler
 from tests.property.test_sampler import dataset_of, label_lists, planned
 

@@ -30,7 +30,7 @@ from benchmarks.table import WHOLE_TARGETS, ratios, table
 from benchmarks.tissue import TissueMask
 from benchmarks.workload import Workload, add_options
 from pydmed_dali import Size
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 
 CROP = 64
 

@@ -15,16 +15,16 @@ import tifffile
 from typer.testing import CliRunner
 
 from pydmed_dali import BigChunkSource, Dataset, __version__
-from pydmed_dali.cli import app
-from pydmed_dali.cli_cuda import judge
+from pydmed_dali.cli.app import app
+from pydmed_dali.cli.cuda_check import judge
 from pydmed_dali.geometry import Point, Size
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.tissue_mask import compute_mask
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.faults.programs import await_end
 from tests.scanned_slides import write_scn
 
-PROGRAM = (sys.executable, "-c", "from pydmed_dali.cli import main; main()")
+PROGRAM = (sys.executable, "-c", "from pydmed_dali.cli.app import main; main()")
 HEAVY = {"cupy", "matplotlib", "numpy", "nvidia", "openslide", "torch"}
 
 
@@ -57,7 +57,7 @@ def test_version_and_help_import_nothing_heavy() -> None:
     code = (
         "import sys, atexit\n"
         f"atexit.register(lambda: print(*sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr))\n"
-        "from pydmed_dali.cli import main; main()"
+        "from pydmed_dali.cli.app import main; main()"
     )
     for arguments in (["--version"], ["--help"], ["demo", "--help"]):
         done = subprocess.run(
@@ -254,7 +254,9 @@ def test_doctor_prints_a_table() -> None:
 
 @pytest.mark.parametrize("module", ["openslide", "torch", "nvidia.dali", "psutil"])
 def test_doctor_names_the_remedy_for_an_import_that_fails(module: str) -> None:
-    code = f"import sys; sys.modules[{module!r}] = None\nfrom pydmed_dali.cli import main; main()"
+    code = (
+        f"import sys; sys.modules[{module!r}] = None\nfrom pydmed_dali.cli.app import main; main()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, "doctor"], capture_output=True, text=True, timeout=60
     )
@@ -268,7 +270,7 @@ def test_doctor_takes_a_missing_cupy_for_a_warning_where_there_is_no_gpu() -> No
     code = (
         "import sys; sys.modules['cupy'] = None\n"
         "from pydmed_dali.dali import device; device.gpu_count = lambda: 0\n"
-        "from pydmed_dali.cli import main; main()"
+        "from pydmed_dali.cli.app import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "doctor", "--json"], capture_output=True, text=True, timeout=60
@@ -281,7 +283,7 @@ def test_doctor_reports_a_pipeline_that_does_not_run(monkeypatch: pytest.MonkeyP
     def fail(device: str, residency: str = "auto") -> str:
         raise RuntimeError("nothing came out")
 
-    monkeypatch.setattr("pydmed_dali.cli_trial.run_trial", fail)
+    monkeypatch.setattr("pydmed_dali.cli.self_test.run_trial", fail)
     result = CliRunner().invoke(app, ["doctor", "--json"])
     failed = [c for c in json.loads(result.stdout)["checks"] if c["status"] == "failed"]
     assert result.exit_code == 1

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pydmed_dali import BigChunkSource, Dataset, TileSource, prepare
-from pydmed_dali.cli import app
+from pydmed_dali import BigChunkSource, Dataset, TileSource, measure_tissue
+from pydmed_dali.cli.app import app
 from pydmed_dali.errors import DatasetError, OptionError
 from pydmed_dali.geometry import Size
 from pydmed_dali.infer import read_features
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 
 
 @pytest.fixture
@@ -98,11 +98,13 @@ def test_a_value_decides_what_is_drawn_also_where_another_was_cached(
         with crops as source:
             state = source.state_dict()
             assert state["masks"] == f"own masks 2 by tissue_values {value}"
-    half = prepare(dataset, masks=masks, tissue_values=[1, 2], num_workers=0, cache_dir=cache)
+    half = measure_tissue(
+        dataset, masks=masks, tissue_values=[1, 2], num_workers=0, cache_dir=cache
+    )
     area = half.slides[0].tissue
     assert area is not None and area.pixels == 1024 * 512 / 2
     with pytest.raises(DatasetError, match="none of 1 slides has tissue"):
-        prepare(dataset, masks=masks, num_workers=0, cache_dir=cache)
+        measure_tissue(dataset, masks=masks, num_workers=0, cache_dir=cache)
 
 
 def test_values_without_masks_are_refused(slides: Path) -> None:
@@ -112,4 +114,4 @@ def test_values_without_masks_are_refused(slides: Path) -> None:
     with pytest.raises(OptionError, match="tissue_values are used only together with min_tissue"):
         TileSource(dataset, tissue_values=[1])
     with pytest.raises(OptionError, match="masks of your own"):
-        prepare(dataset, tissue_values=[1])
+        measure_tissue(dataset, tissue_values=[1])

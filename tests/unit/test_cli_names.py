@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pydmed_dali import Size
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 
 CHECKOUT = Path(__file__).parents[2]
 NAMES = [b"bad\xff.tif", b"new\nline.tif", b"red\x1b[31m.tif", b"cost $1 and \\frac.tif"]

@@ -14,8 +14,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from pydmed_dali import Dataset, Info, PydmedError
+from pydmed_dali import Dataset, InfoColumn, PydmedError
 from pydmed_dali.demo.cohort import Cohort
+from pydmed_dali.demo.crop_recorder import CropRecorder
 from pydmed_dali.demo.network import TissueNet, on_ground, unnormalised
 from pydmed_dali.demo.own_slides import stream_own_slides
 from pydmed_dali.demo.report import Report
@@ -24,12 +25,11 @@ from pydmed_dali.demo.slide_maker import make_slide
 from pydmed_dali.demo.slide_view import view_slides
 from pydmed_dali.demo.synthetic_slides import check_accuracy, train_on_synthetic_slides
 from pydmed_dali.demo.thumbnail import thumbnail
-from pydmed_dali.demo.trail import Trail
 from pydmed_dali.demo.training import stream
 from pydmed_dali.geometry import Size
 from pydmed_dali.pipelines.classification import MEAN, STD
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 
 TISSUES = ("fat", "stroma", "tumor")
 COHORT = Cohort(seed=0, size=Size(1024, 1024), train=1, test=1, tissues=TISSUES)
@@ -161,7 +161,7 @@ def test_own_slides_are_streamed_without_labels(tmp_path: Path, progress: Progre
 def test_every_crop_lies_in_a_chunk_of_the_picture(tmp_path: Path, progress: Progress) -> None:
     write_coordinate_slide(tmp_path / "a.tif", Size(2000, 1500), levels=1)
     write_coordinate_slide(tmp_path / "b.tif", Size(300, 1800), levels=1)
-    trail = Trail(8, seed=0)
+    trail = CropRecorder(8, seed=0)
     with settings(tmp_path).source(Dataset.from_folder(tmp_path), crops_per_chunk=8) as source:
         for batch in stream(source, 8, progress, ""):
             trail.add(batch)
@@ -178,7 +178,7 @@ def test_every_crop_lies_in_a_chunk_of_the_picture(tmp_path: Path, progress: Pro
 def test_a_picture_shows_a_bounded_number_of_slides(tmp_path: Path, progress: Progress) -> None:
     for number in range(6):
         write_coordinate_slide(tmp_path / f"{number}.tif", Size(300, 300), levels=1)
-    trail = Trail(2, seed=0)
+    trail = CropRecorder(2, seed=0)
     with settings(tmp_path).source(Dataset.from_folder(tmp_path)) as source:
         for batch in stream(source, 2, progress, ""):
             trail.add(batch)
@@ -187,8 +187,8 @@ def test_a_picture_shows_a_bounded_number_of_slides(tmp_path: Path, progress: Pr
 
 
 def test_a_trail_of_many_batches_stays_small() -> None:
-    trail = Trail(100_000, seed=0)
-    info = torch.zeros(4, len(Info), dtype=torch.int64)
+    trail = CropRecorder(100_000, seed=0)
+    info = torch.zeros(4, len(InfoColumn), dtype=torch.int64)
     for _ in range(5000):
         trail.add({"image": torch.zeros(4, 3, 8, 8), "info": info})
     assert len(trail.rows) < 200

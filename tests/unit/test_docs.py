@@ -14,20 +14,20 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pydmed_dali import Info, Size, errors
-from pydmed_dali.cli import app
-from pydmed_dali.cli_help import find_page
-from pydmed_dali.cli_plan import plan_options, typical_study
+from pydmed_dali import InfoColumn, Size, errors
+from pydmed_dali.cli.app import app
+from pydmed_dali.cli.help import find_page
+from pydmed_dali.cli.plan import plan_options, typical_study
 from pydmed_dali.errors import OptionError, PydmedError
-from pydmed_dali.measure.advice import Advice, Wishes
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali.measure.advice import Advice, PlanRequest
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = (
     "choosing.md",
     "datasets.md",
     "inference.md",
-    "own_code.md",
+    "user_code.md",
     "parity.md",
     "pipelines.md",
     "training.md",
@@ -104,7 +104,7 @@ def test_the_code_blocks_of_a_page_run(page: str, folder: Path) -> None:
 
 def planned(memory_gib: float) -> Advice:
     """What `pydmed-dali plan` says without slides, on two cores."""
-    wishes = Wishes(Size(224, 224), 256, int(memory_gib * 2**30), 2, None)
+    wishes = PlanRequest(Size(224, 224), 256, int(memory_gib * 2**30), 2, None)
     return plan_options(typical_study(), wishes)
 
 
@@ -126,7 +126,7 @@ def test_the_tables_of_the_choosing_page_are_what_plan_prints() -> None:
             f"| {found.slides_per_batch:.0f} | {found.share_per_pass:.2%} "
             f"| {found.memory_bytes / 2**30:.1f} GiB |" in page
         )
-    slow = Wishes(Size(224, 224), 256, 4 * 2**30, 2, 2000)
+    slow = PlanRequest(Size(224, 224), 256, 4 * 2**30, 2, 2000)
     assert plan_options(typical_study(), slow).chosen.setting.crops_per_chunk == 16
 
 
@@ -210,7 +210,7 @@ def test_every_column_of_info_is_told() -> None:
     page = (DOCS / "pipelines.md").read_text()
     table = page[page.index("| columns of `pydmed_dali.Info`") : page.index("## Building blocks")]
     told = re.findall(r"`([A-Z0-9_]+)`", table)
-    assert sorted(told) == sorted(column.name for column in Info)
+    assert sorted(told) == sorted(column.name for column in InfoColumn)
 
 
 def test_every_page_that_the_code_names_is_shown_by_the_command() -> None:

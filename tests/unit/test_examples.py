@@ -14,9 +14,9 @@ import zarr
 from PIL import Image
 
 from examples import array_slides, augmentation_sheet, stain_sheet
-from pydmed_dali import BigChunkSource, Info, PixelFormat, Point, Size
-from pydmed_dali.slide.coordinate_slides import coordinate_pixels
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali import BigChunkSource, InfoColumn, PixelFormat, Point, Size
+from pydmed_dali.synthetic.coordinate_slides import coordinate_pixels
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 from tests.support import SMALL_RUN, assert_coordinates, sum_up, take
 
 
@@ -77,7 +77,7 @@ def test_array_slides_are_read_by_workers_to_the_pixel(stacks: Path, level: int)
         report = source.report()
     for batch in batches:
         assert_coordinates(batch, extents)
-    kinds = {dataset.slides[s].path.suffix for s in sum_up(batches)["info"][:, Info.SLIDE]}
+    kinds = {dataset.slides[s].path.suffix for s in sum_up(batches)["info"][:, InfoColumn.SLIDE]}
     assert kinds == ({".npy", ".zarr"} if level == 0 else {".zarr"}), report
 
 

@@ -22,10 +22,10 @@ RUN_CODE = {
 }
 
 OUR_OWN_PROCESSES = {
-    "pydmed_dali/loader/messages.py:receive_all": "a socket that only our own processes hold",
-    "pydmed_dali/loader/pool.py:pickle_loader": "the loader just pickled, as a trial",
-    "pydmed_dali/loader/worker.py:main": "the loader in that file, as the parent pickled it",
-    "pydmed_dali/loader/worker.py:_read": "the nameless file that the parent hands to a worker",
+    "pydmed_dali/worker/messages.py:receive_all": "a socket that only our own processes hold",
+    "pydmed_dali/pool/worker_pool.py:pickle_loader": "the loader just pickled, as a trial",
+    "pydmed_dali/worker/main.py:main": "the loader in that file, as the parent pickled it",
+    "pydmed_dali/worker/main.py:_read": "the nameless file that the parent hands to a worker",
 }
 """Where pickles are loaded, and what they come from."""
 

@@ -12,11 +12,11 @@ import shapely
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from pydmed_dali import BigChunkSource, Dataset, Info, Point, PydmedError, Size
-from pydmed_dali.cli import app
-from pydmed_dali.loader.tissue import TissuePlan
-from pydmed_dali.preview.drawn import Wishes, draw_slide, first_visits
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, Point, PydmedError, Size
+from pydmed_dali.cli.app import app
+from pydmed_dali.preview.slide_preview import PreviewRequest, first_visits, sample_slide
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
+from pydmed_dali.worker.tissue_places import TissuePlan
 from tests.scanned_slides import write_scn
 from tests.support import folder_dataset, sum_up, take, write_picture
 
@@ -35,7 +35,7 @@ def _preview(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["preview", *map(str, arguments)])
 
 
-def _told(result: Result) -> list[dict[str, Any]]:
+def _feedback(result: Result) -> list[dict[str, Any]]:
     slides: list[dict[str, Any]] = json.loads(result.stdout)["slides"]
     return slides
 
@@ -43,7 +43,7 @@ def _told(result: Result) -> list[dict[str, Any]]:
 def test_each_slide_that_can_be_read_gets_a_picture(folder: Path, tmp_path: Path) -> None:
     result = _preview(folder, "--out", tmp_path, "--chunk-size", 512, "--json")
     assert result.exit_code == 0
-    fat, glass, none = _told(result)
+    fat, glass, none = _feedback(result)
     assert fat["path"] == str(folder / "fat.svs")
     assert fat["picture"] == str(tmp_path / "fat.svs.png")
     assert 0.5 < fat["tissue"] < 0.8 and 0.5 < fat["eligible"] < 0.9
@@ -69,7 +69,7 @@ def test_one_slide_can_be_drawn_without_a_mask(folder: Path, tmp_path: Path) -> 
     result = _preview(
         folder / "fat.svs", "--out", tmp_path, "--min-tissue", 0, "--level", 1, "--json"
     )
-    (slide,) = _told(result)
+    (slide,) = _feedback(result)
     assert (slide["tissue"], slide["eligible"]) == (None, 1)
     assert (tmp_path / "fat.svs.png").is_file()
 
@@ -86,7 +86,7 @@ def test_a_mask_of_one_s_own_is_drawn(folder: Path, tmp_path: Path) -> None:
         0.1,
         "--json",
     )
-    (slide,) = _told(result)
+    (slide,) = _feedback(result)
     assert slide["tissue"] == 30 / 1200
 
 
@@ -116,10 +116,10 @@ def test_what_is_shown_is_what_a_source_begins_with(folder: Path, mpp: float | N
     dataset = Dataset.from_folder(folder, patient=lambda path: path.name)
     dataset = Dataset(tuple(p for p in dataset.patients if p.id == "fat.svs"))
     plan = TissuePlan(0.7)
-    wishes = Wishes(
+    wishes = PreviewRequest(
         Size(256, 256), Size(96, 96), None, mpp, 3, plan, None, chunks=4, crops=10, shown=10
     )
-    drawn = draw_slide("fat", dataset.slides[0].path, first_visits(dataset, 3, 4)[0], wishes)
+    drawn = sample_slide("fat", dataset.slides[0].path, first_visits(dataset, 3, 4)[0], wishes)
     options: dict[str, Any] = {"mpp": mpp, "min_tissue": 0.7, "seed": 3, "num_workers": 0}
     with BigChunkSource(
         dataset,
@@ -135,7 +135,7 @@ def test_what_is_shown_is_what_a_source_begins_with(folder: Path, mpp: float | N
         batch = slice(10 * number, 10 * number + 10)
         y, x = (chunk.crops + np.array((chunk.origin.y, chunk.origin.x))).T
         for column, places, scale in zip(
-            (Info.X, Info.Y), (x, y), drawn.view.downsample, strict=True
+            (InfoColumn.X, InfoColumn.Y), (x, y), drawn.view.downsample, strict=True
         ):
             np.testing.assert_array_equal(run["info"][batch, column], np.round(places * scale))
         if mpp is None:
@@ -158,7 +158,7 @@ def test_annotations_are_shown_at_the_resolution_that_is_read(folder: Path, tmp_
     pictures = []
     for number, more in enumerate(([], ["--annotations", files])):
         out = tmp_path / str(number)
-        (told,) = _told(_preview(folder / "fat.svs", "--out", out, *options, *more))
+        (told,) = _feedback(_preview(folder / "fat.svs", "--out", out, *options, *more))
         assert told["reason"] is None
         with Image.open(told["picture"]) as picture:
             pictures.append(np.asarray(picture.convert("RGB"), np.int16))
@@ -167,7 +167,7 @@ def test_annotations_are_shown_at_the_resolution_that_is_read(folder: Path, tmp_
 
     dataset = Dataset.from_folder(folder)
     number = [record.path.name for record in dataset.slides].index("fat.svs")
-    wishes = Wishes(
+    wishes = PreviewRequest(
         chunk=Size(256, 256),
         crop=Size(64, 64),
         level=1,
@@ -180,7 +180,7 @@ def test_annotations_are_shown_at_the_resolution_that_is_read(folder: Path, tmp_
         shown=4,
         annotations={dataset.slides[number].path: files / "fat.geojson"},
     )
-    slide = draw_slide(
+    slide = sample_slide(
         "fat", dataset.slides[number].path, first_visits(dataset, 0, 1)[number], wishes
     )
     (polygon,) = slide.regions["tumor"]
@@ -212,11 +212,11 @@ def test_what_is_drawn_in_qupath_lies_where_it_was_scanned(tmp_path: Path) -> No
     drawn = {"type": "Feature", "geometry": shape, "properties": {"label": "tumor"}}
     (tmp_path / "a.geojson").write_text(json.dumps(drawn))
     dataset = folder_dataset(tmp_path / "slides")
-    wishes = Wishes(
+    wishes = PreviewRequest(
         *(Size(256, 256), Size(64, 64), 0, None, 0, None, None, 4, 8, 8),
         annotations={slide: tmp_path / "a.geojson"},
     )
-    found = draw_slide("a", slide, first_visits(dataset, 0, 4)[0], wishes)
+    found = sample_slide("a", slide, first_visits(dataset, 0, 4)[0], wishes)
     (polygon,) = found.regions["tumor"]
     assert polygon.bounds == (350, 700, 550, 900)
     for chunk in found.chunks:

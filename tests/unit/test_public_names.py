@@ -24,7 +24,7 @@ def test_the_names_are_these() -> None:
         "BigChunkLoader",
         "BigChunkSource",
         "Dataset",
-        "Info",
+        "InfoColumn",
         "MacenkoStain",
         "NiftiLoader",
         "Patient",

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from pydmed_dali import Size
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 
 CHECKOUT = Path(__file__).parents[2]
 TISSUES = ("fat", "gland", "tumor")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pydmed_dali import Size
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 
 lightning = pytest.importorskip("lightning.pytorch", reason="Lightning is not installed")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pydmed_dali import Size
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 from tests.with_timm import import_timm
 
 

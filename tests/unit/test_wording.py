@@ -7,14 +7,14 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydmed_dali.wording import paragraph, printable, some
+from pydmed_dali.text import paragraph, printable, shorten_list
 
 
 def test_names_stay_readable_and_control_characters_are_escaped() -> None:
     assert printable("Müller 切片\u00a01.svs") == "Müller 切片\u00a01.svs"
     assert printable("a\nb\x1b[31mc\t\u202ed\u2028e") == r"a\nb\x1b[31mc\t\u202ed\u2028e"
     assert printable(os.fsdecode(b"bad\xff.svs")) == r"bad\xff.svs"
-    assert some(["a\nb", "c"]) == r"a\nb, c"
+    assert shorten_list(["a\nb", "c"]) == r"a\nb, c"
 
 
 def test_a_list_in_a_message_keeps_its_lines_and_a_name_does_not() -> None:

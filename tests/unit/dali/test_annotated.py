@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from shapely import Point, Polygon
 
-from pydmed_dali import BigChunkSource, Dataset, Info, Size, SmallChunkIterator
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, Size, SmallChunkIterator
 from pydmed_dali.dali.residency import RINGS
 from pydmed_dali.errors import AnnotationError, OptionError, SourceError, StateError
-from pydmed_dali.loader.own_annotations import find_annotations
 from pydmed_dali.pipelines.basic import basic
+from pydmed_dali.pool.annotation_files import find_annotations
 from tests.drawings import (
     CLASSES,
     DRAWINGS,
@@ -136,7 +136,7 @@ def test_every_rank_gets_its_shares_and_every_patient_of_a_class_its_turn(
         ) as source:  # fmt: skip
             for batch in SmallChunkIterator(basic(source), NAMES):
                 for row in batch["info"].numpy():
-                    patients[int(row[Info.CLASS])][int(row[Info.PATIENT])] += 1
+                    patients[int(row[InfoColumn.CLASS])][int(row[InfoColumn.PATIENT])] += 1
             shares = source.stats().class_shares
         assert list(shares) == ["rest", "tumor", "stroma"]
         assert [share.requested for share in shares.values()] == [0.2, 0.5, 0.3]
@@ -207,7 +207,7 @@ def test_exclusions_are_cut_out_in_sources(coordinates: Dataset, tmp_path: Path)
             batches = take_masked(source, 6)
         for batch in batches:
             rows = batch["info"].numpy()
-            centres = zip(rows[:, Info.X] + 32.5, rows[:, Info.Y] + 32.5, strict=True)
+            centres = zip(rows[:, InfoColumn.X] + 32.5, rows[:, InfoColumn.Y] + 32.5, strict=True)
             assert all(left.contains(Point(*centre)) for centre in centres)
             for mask, row in zip(batch["mask"].numpy(), rows, strict=True):
                 expected = expected_mask([("_0", left)], row, 1.0, ("_0",))
@@ -337,7 +337,7 @@ def test_a_source_without_annotations_has_no_masks_and_no_room_for_them(
         assert layout.ring_bytes == layout.pixel_bytes and len(layout.planes) == 1
         with pytest.raises(SourceError, match="crops have no mask, because"):
             masked(source)
-        assert (join(take(source, 1))["info"][:, Info.CLASS] == -1).all()
+        assert (join(take(source, 1))["info"][:, InfoColumn.CLASS] == -1).all()
 
 
 def test_slides_without_an_annotation_file_serve_only_the_rest(
@@ -346,13 +346,16 @@ def test_slides_without_an_annotation_file_serve_only_the_rest(
     last = len(coordinates.slides) - 1
     with BigChunkSource(coordinates, **RUN, annotations=folder, classes=SHARES) as source:
         rows = join(take(source, 40))["info"]
-    assert set(rows[rows[:, Info.SLIDE] == last, Info.CLASS].tolist()) == {0}
+    assert set(rows[rows[:, InfoColumn.SLIDE] == last, InfoColumn.CLASS].tolist()) == {0}
     assert "1 of 6 slides have no annotation file" in caplog.text
     everything = {"tumor": 0.5, "stroma": 0.5}
     with BigChunkSource(coordinates, **RUN, annotations=folder, classes=everything) as source:
         rows = join(take(source, 40))["info"]
         assert list(source.stats().class_shares) == ["tumor", "stroma"]
-    assert last not in rows[:, Info.SLIDE] and set(rows[:, Info.CLASS].tolist()) == {1, 2}
+    assert last not in rows[:, InfoColumn.SLIDE] and set(rows[:, InfoColumn.CLASS].tolist()) == {
+        1,
+        2,
+    }
 
 
 def test_a_class_that_no_crop_can_have_its_centre_in_is_drawn_from_other_slides(
@@ -365,8 +368,8 @@ def test_a_class_that_no_crop_can_have_its_centre_in_is_drawn_from_other_slides(
     with BigChunkSource(coordinates, **RUN, annotations=tmp_path, classes=SHARES) as source:
         rows = join(take(source, 40))["info"]
         report, shares = source.report(), source.stats().class_shares
-    own = rows[rows[:, Info.SLIDE] == 0]
-    assert set(own[:, Info.CLASS].tolist()) == {0}, "the slide still serves the rest"
+    own = rows[rows[:, InfoColumn.SLIDE] == 0]
+    assert set(own[:, InfoColumn.CLASS].tolist()) == {0}, "the slide still serves the rest"
     reason = report.regions_failed[slide.path]
     assert "no crop of 64x64 has its centre in the class 'tumor'" in reason
     assert report.chunks_substituted > 0 and abs(shares["tumor"].realised - 0.5) < 0.05
@@ -382,7 +385,7 @@ def test_annotations_of_another_slide_are_reported_and_the_slide_is_left_out(
     with BigChunkSource(coordinates, **RUN, annotations=tmp_path, classes=SHARES) as source:
         rows = join(take(source, 30))["info"]
         ((path, reason),) = source.report().slides_skipped.items()
-    assert path == slide.path and 1 not in rows[:, Info.SLIDE]
+    assert path == slide.path and 1 not in rows[:, InfoColumn.SLIDE]
     assert "all 1 polygons" in reason and "lie outside the slide of 1536x1280 pixels" in reason
 
 

@@ -18,7 +18,7 @@ from pydmed_dali import (
     BigChunkLoader,
     BigChunkSource,
     Dataset,
-    Info,
+    InfoColumn,
     Size,
     SmallChunkIterator,
     pipeline_def,
@@ -72,7 +72,10 @@ BAD_OPTIONS = [
     ({"rank": 2, "world_size": 2}, "rank=2 does not exist among world_size=2"),
     ({"passes": 1, "rank": 6, "world_size": 9}, "rank 6 of 9 has no BigChunk to visit"),
     ({"balance": "class"}, "balance must be one of .*'patient', 'label', 'slide'"),
-    ({"balance": "tissue"}, r"of 6 of 6 that is not known: call dataset = pydmed_dali\.prepare"),
+    (
+        {"balance": "tissue"},
+        r"of 6 of 6 that is not known: call dataset = pydmed_dali\.measure_tissue",
+    ),
     ({"weights": [1.0]}, "weights must be a mapping from patients' ids"),
     ({"weights": {"nobody": 1.0}}, "not in the dataset: 'nobody'.*is like 'even/slide-0.tif'"),
     ({"weights": {"even/slide-0.tif": 0}}, "'even/slide-0.tif' must be a positive number, not 0"),
@@ -318,7 +321,7 @@ def test_a_closed_source_says_so(coordinates: Dataset) -> None:
         list(batches)
     assert source.stats().batches > 0
     assert len(source.describe(info)) == 8
-    assert source.state_dict(after=info)["batches"] == int(info[0, Info.BATCH]) + 1
+    assert source.state_dict(after=info)["batches"] == int(info[0, InfoColumn.BATCH]) + 1
 
 
 class Clumsy(BigChunkLoader):

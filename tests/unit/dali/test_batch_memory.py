@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from pydmed_dali import Size
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 
 _VARIABLE = "DALI_MALLOC_POOL_THRESHOLD"
 _PROGRAM = """

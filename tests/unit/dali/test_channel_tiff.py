@@ -12,9 +12,17 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-from pydmed_dali import BigChunkSource, Dataset, Info, PixelFormat, Point, TiffLoader, pipeline_def
+from pydmed_dali import (
+    BigChunkSource,
+    Dataset,
+    InfoColumn,
+    PixelFormat,
+    Point,
+    TiffLoader,
+    pipeline_def,
+)
 from pydmed_dali.errors import PydmedError, SlideFormatError
-from pydmed_dali.loader.channel_tiff import ChannelTiff
+from pydmed_dali.slide.channel_tiff import ChannelTiff
 
 HEIGHT, WIDTH = 500, 612
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -119,9 +127,9 @@ def test_crops_in_torch_are_the_pixels_that_info_names(tmp_path: Path, workers: 
         batches = DALIGenericIterator([crops_as_int32(source)], ["image", "label", "info"])
         for _, (batch,) in zip(range(5), batches, strict=False):
             for image, row in zip(batch["image"].numpy(), batch["info"].numpy(), strict=True):
-                x, y = row[Info.X], row[Info.Y]
+                x, y = row[InfoColumn.X], row[InfoColumn.Y]
                 np.testing.assert_array_equal(image, whole[y : y + 64, x : x + 64])
-                assert row[Info.MPP_PM] == 650_000
+                assert row[InfoColumn.MPP_PM] == 650_000
     assert path.exists()
 
 

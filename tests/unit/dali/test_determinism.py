@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, SmallChunkIterator
 from pydmed_dali.pipelines.basic import basic
 from tests.support import NAMES, SMALL_RUN, sum_up, take
 
@@ -65,13 +65,17 @@ def test_a_lower_depth_of_the_pipeline_than_of_the_source_changes_nothing(
 def test_each_chunk_of_a_finite_source_gives_each_crop_once(coordinates: Dataset) -> None:
     with BigChunkSource(coordinates, **OPTIONS, num_workers=1, passes=3) as source:
         info = sum_up(take(source, source.batches_per_epoch))["info"]
-    given = Counter(zip(info[:, Info.CHUNK].tolist(), info[:, Info.CROP].tolist(), strict=True))
+    given = Counter(
+        zip(info[:, InfoColumn.CHUNK].tolist(), info[:, InfoColumn.CROP].tolist(), strict=True)
+    )
     assert given == {(chunk, crop): 1 for chunk in range(18) for crop in range(20)}
 
 
 def test_every_patient_comes_once_before_any_comes_twice(coordinates: Dataset) -> None:
     info = run(coordinates, 100)["info"]
-    patients = dict(zip(info[:, Info.CHUNK].tolist(), info[:, Info.PATIENT].tolist(), strict=True))
+    patients = dict(
+        zip(info[:, InfoColumn.CHUNK].tolist(), info[:, InfoColumn.PATIENT].tolist(), strict=True)
+    )
     assert sorted(patients) == list(range(len(patients)))
     for first in range(0, len(patients) - 6, 6):
         assert sorted(patients[first + n] for n in range(6)) == list(range(6))
@@ -79,11 +83,11 @@ def test_every_patient_comes_once_before_any_comes_twice(coordinates: Dataset) -
 
 def test_two_ranks_read_disjoint_chunks_that_make_up_the_whole(coordinates: Dataset) -> None:
     both = [
-        run(coordinates, 8, passes=2, rank=rank, world_size=2)["info"][:, Info.CHUNK]
+        run(coordinates, 8, passes=2, rank=rank, world_size=2)["info"][:, InfoColumn.CHUNK]
         for rank in range(2)
     ]
     assert not set(both[0]) & set(both[1])
-    whole = run(coordinates, 10, passes=2)["info"][:, Info.CHUNK]
+    whole = run(coordinates, 10, passes=2)["info"][:, InfoColumn.CHUNK]
     assert set(both[0]) | set(both[1]) == set(whole)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pydmed_dali import BigChunkSource, Dataset, Info, Size
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, Size
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.support import assert_coordinates, folder_dataset, read_directly, take
 
 SHAPES = [
@@ -49,7 +49,7 @@ def test_every_pixel_is_the_one_that_info_names(
         size = Size.of(crop, "crop")
         for output in batches:
             assert output["image"].shape == (batch, size.height, size.width, 3)
-            assert (output["info"][:, Info.LEVEL] == level).all()
+            assert (output["info"][:, InfoColumn.LEVEL] == level).all()
             assert_coordinates(output, coordinate_extents)
 
 
@@ -60,7 +60,7 @@ def test_crops_reach_every_edge_of_a_slide(tmp_path: Path) -> None:
         resident=4, crops_per_chunk=64,
     ) as source:  # fmt: skip
         info = np.concatenate([b["info"].numpy() for b in take(source, 100)])
-    x, y = info[:, Info.X], info[:, Info.Y]
+    x, y = info[:, InfoColumn.X], info[:, InfoColumn.Y]
     assert (x.min(), y.min()) == (0, 0)
     assert (x.max(), y.max()) == (300 - 128, 260 - 128)
 

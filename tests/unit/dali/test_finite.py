@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator
-from pydmed_dali.dali.options import Options
-from pydmed_dali.dali.work import make_sampler, slides_left_out
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, SmallChunkIterator
 from pydmed_dali.dataset import Patient, Record
 from pydmed_dali.errors import RingMemoryError
 from pydmed_dali.pipelines.basic import basic
+from pydmed_dali.source.options import Options
+from pydmed_dali.source.schedule import make_sampler, slides_left_out
 from tests.support import NAMES, SMALL_RUN
 
 RUN: dict[str, Any] = {**SMALL_RUN, "num_workers": 0, "passes": 1}
@@ -47,7 +47,7 @@ def visits(source: BigChunkSource) -> Counter[int]:
     """How many crops of each slide a run gives."""
     found: Counter[int] = Counter()
     for batch in SmallChunkIterator(basic(source), NAMES):
-        found.update(batch["info"][:, Info.SLIDE].tolist())
+        found.update(batch["info"][:, InfoColumn.SLIDE].tolist())
     return found
 
 

@@ -12,7 +12,15 @@ import openslide
 import pytest
 from PIL import Image
 
-from pydmed_dali import BigChunkSource, Dataset, Info, Point, Size, SmallChunkIterator, TileSource
+from pydmed_dali import (
+    BigChunkSource,
+    Dataset,
+    InfoColumn,
+    Point,
+    Size,
+    SmallChunkIterator,
+    TileSource,
+)
 from pydmed_dali.errors import OptionError, SlideReadError, StateError
 from pydmed_dali.pipelines.basic import basic
 from tests.drawings import OUTPUTS, masked
@@ -162,7 +170,7 @@ def _tiles(dataset: Dataset, masks: Path, **options: Any) -> set[tuple[int, int]
         dataset, tile_size=50, masks=masks, min_tissue=0.5, num_workers=0, **options
     ) as source:
         rows = [b["info"].numpy() for b in SmallChunkIterator(basic(source), NAMES)]
-    return {(int(x), int(y)) for x, y in np.concatenate(rows)[:, [Info.X, Info.Y]]}
+    return {(int(x), int(y)) for x, y in np.concatenate(rows)[:, [InfoColumn.X, InfoColumn.Y]]}
 
 
 QUARTER = tuple(side // 4 for side in SQUARE)

@@ -11,7 +11,7 @@ import pytest
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator, pipeline_def
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, SmallChunkIterator, pipeline_def
 from pydmed_dali.errors import OptionError, SourceError, StateError
 from pydmed_dali.pipelines.basic import basic
 from tests.support import NAMES, first, sum_up, take
@@ -38,7 +38,7 @@ def test_an_endless_epoch_visits_every_patient_about_once(coordinates: Dataset) 
     with BigChunkSource(coordinates, **OPTIONS) as source:
         loader = iterate(source)
         assert len(loader) == source.batches_per_epoch == 5  # 6 patients x 20 crops / 24
-        clock = [[int(b["info"][0, Info.BATCH]) for b in loader] for _ in range(3)]
+        clock = [[int(b["info"][0, InfoColumn.BATCH]) for b in loader] for _ in range(3)]
     assert clock == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11, 12, 13, 14]]
 
 
@@ -46,7 +46,7 @@ def test_break_keeps_the_clock_and_the_next_for_is_a_whole_epoch(coordinates: Da
     with BigChunkSource(coordinates, **OPTIONS) as source:
         loader = iterate(source, batches_per_epoch=4)
         next(iter(loader))
-        clock = [int(b["info"][0, Info.BATCH]) for b in loader]
+        clock = [int(b["info"][0, InfoColumn.BATCH]) for b in loader]
     assert clock == [1, 2, 3, 4]
 
 
@@ -58,7 +58,7 @@ def test_a_finite_epoch_ends_with_what_is_left_and_can_be_repeated(coordinates: 
     assert [[len(b["image"]) for b in run] for run in runs] == [[50, 50, 20]] * 3
     for run in runs[1:]:
         np.testing.assert_array_equal(sum_up(run)["image"], sum_up(runs[0])["image"])
-    assert (sum_up(runs[0])["info"][:, Info.VALID] == 1).all()
+    assert (sum_up(runs[0])["info"][:, InfoColumn.VALID] == 1).all()
 
 
 @pytest.mark.parametrize("used", [1, 2, 3, 4])
@@ -80,7 +80,7 @@ def test_plain_dali_over_a_finite_source(coordinates: Dataset) -> None:
         for _ in range(3):
             batches = [batch for (batch,) in iterator]
             lengths.append(len(batches))
-            valid += sum(int(b["info"][:, Info.VALID].sum()) for b in batches)
+            valid += sum(int(b["info"][:, InfoColumn.VALID].sum()) for b in batches)
             iterator.reset()
     assert lengths == [5, 5, 5]
     assert valid == 3 * 6 * 20
@@ -166,7 +166,7 @@ def test_a_state_loaded_into_the_source_itself(coordinates: Dataset) -> None:
         loader = iterate(source)
         source.load_state_dict(state)
         batch = next(iter(loader))
-        assert int(batch["info"][0, Info.BATCH]) == 4
+        assert int(batch["info"][0, InfoColumn.BATCH]) == 4
         assert loader.state_dict()["source"]["batches"] == 5
 
 
@@ -271,7 +271,7 @@ def test_stats_count_what_was_delivered(coordinates: Dataset) -> None:
     assert 0 < stats.decode_amplification < 16
     assert stats.decode_seconds > 0 and stats.startup_seconds > 0
     assert 0 <= stats.starved_fraction <= 1 and stats.crops_per_second > 0
-    slides = [len(np.unique(b["info"][:, Info.SLIDE])) for b in batches]
+    slides = [len(np.unique(b["info"][:, InfoColumn.SLIDE])) for b in batches]
     assert stats.distinct_slides_per_batch == pytest.approx(np.mean(slides), abs=0.5)
 
 
@@ -305,7 +305,7 @@ def test_some_columns_of_info_may_be_all_that_is_given_out(coordinates: Dataset)
     @pipeline_def
     def placed(source: BigChunkSource) -> tuple[DataNode, ...]:
         crops = source.small_chunks()
-        return crops.image, crops.label, crops.info[Info.X : Info.Y + 1]
+        return crops.image, crops.label, crops.info[InfoColumn.X : InfoColumn.Y + 1]
 
     with BigChunkSource(coordinates, **OPTIONS) as source:
         batch = next(iter(SmallChunkIterator(placed(source), NAMES)))
@@ -354,7 +354,7 @@ def resumed(coordinates: Dataset, state: dict[str, Any], epoch: int | None) -> l
         batches = iter(loader)
         if epoch is not None:
             loader.sampler.set_epoch(epoch)
-        return [int(batch["info"][0, Info.BATCH]) for batch in batches]
+        return [int(batch["info"][0, InfoColumn.BATCH]) for batch in batches]
 
 
 @pytest.mark.parametrize(

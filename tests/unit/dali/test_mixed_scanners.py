@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pydmed_dali import BigChunkSource, Dataset, SmallChunk
+from pydmed_dali import BigChunkSource, CropInfo, Dataset
 from pydmed_dali.errors import OptionError, SlideError, SlideScaleError, StateError
 from pydmed_dali.geometry import Point, Size
-from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
-from pydmed_dali.slide.pyramid_writer import TileCoding, write_pyramid
 from pydmed_dali.slide.scale import Scale, objective_power
+from pydmed_dali.synthetic.coordinate_slides import coordinate_pixels, write_coordinate_slide
+from pydmed_dali.synthetic.pyramid_writer import TileCoding, write_pyramid
 from tests.support import read_directly, take
 from tests.unit.slide.tiled_files import Coding, write_tiled
 
@@ -35,7 +35,7 @@ GREY_TOLERANCE = 1.0
 
 def crops_of(
     folder: Path, batches: int = 8, **options: float | int | str
-) -> list[tuple[SmallChunk, NDArray[np.uint8]]]:
+) -> list[tuple[CropInfo, NDArray[np.uint8]]]:
     """Crops with their descriptions."""
     with BigChunkSource(
         Dataset.from_folder(folder), chunk_size=256, crop_size=CROP, batch_size=16, resident=3,

@@ -12,14 +12,14 @@ import pytest
 from numpy.typing import NDArray
 
 from pydmed_dali import BigChunkLoader, BigChunkSource, Dataset, Point, Size, TileSource, View
-from pydmed_dali.dali import options
 from pydmed_dali.dali.residency import RINGS
 from pydmed_dali.errors import RingMemoryError
 from pydmed_dali.geometry import Region
 from pydmed_dali.ring.arena import Layout
 from pydmed_dali.ring.memory import free_memory
 from pydmed_dali.ring.packing import packed_crop
-from pydmed_dali.slide.protocol import Slide
+from pydmed_dali.slide.slide import Slide
+from pydmed_dali.source import options
 from tests.drawings import CLASSES, OUTPUTS, annotate, join, take_masked
 from tests.staged_host import staged_host_ring
 from tests.support import NAMES, sum_up, take

@@ -19,11 +19,11 @@ import pytest
 from nvidia.dali import fn, types
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator, pipeline_def
-from pydmed_dali.dali.state import seal
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, SmallChunkIterator, pipeline_def
 from pydmed_dali.errors import PydmedError, SourceError, StateError
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.pipelines.classification import classification
+from pydmed_dali.source.saved_state import seal
 from tests.faults.resumable import digest
 from tests.support import NAMES, SMALL_RUN, first
 
@@ -143,7 +143,7 @@ def test_a_batch_that_was_lost_on_its_way_is_not_passed_over_in_silence(
     @pipeline_def
     def ragged(source: BigChunkSource) -> Any:
         crops = source.small_chunks()
-        height = 32 + (crops.info[Info.BATCH] == 3) * (crops.info[Info.CROP] % 2)
+        height = 32 + (crops.info[InfoColumn.BATCH] == 3) * (crops.info[InfoColumn.CROP] % 2)
         image = fn.crop(crops.image, crop_h=fn.cast(height, dtype=types.FLOAT), crop_w=32)
         return image, crops.label, crops.info
 
@@ -237,7 +237,11 @@ def test_without_checkpointing_the_crops_go_on_and_a_warning_is_logged(
             loader.load_state_dict(state)
             assert "augmented otherwise" in caplog.text
             batch = next(iter(loader))
-        assert int(batch["info"][0, Info.BATCH]) == int(held[-1]["info"][0, Info.BATCH]) + 1 == 10
+        assert (
+            int(batch["info"][0, InfoColumn.BATCH])
+            == int(held[-1]["info"][0, InfoColumn.BATCH]) + 1
+            == 10
+        )
 
 
 def test_without_checkpointing_and_without_random_operators_there_is_nothing_to_say(

@@ -28,8 +28,8 @@ from pydmed_dali import (
 from pydmed_dali.dali.residency import RINGS
 from pydmed_dali.errors import OptionError, StateError
 from pydmed_dali.geometry import Region
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 from pydmed_dali.slide.view import read_view
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.staged_host import staged_host_ring
 
 CROP = 48

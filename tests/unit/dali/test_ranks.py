@@ -13,11 +13,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator, TileSource
-from pydmed_dali.dali import ranks
-from pydmed_dali.dali.ranks import choose_rank
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, SmallChunkIterator, TileSource
 from pydmed_dali.errors import OptionError, SourceError, StateError
 from pydmed_dali.pipelines.basic import basic
+from pydmed_dali.source import ranks
+from pydmed_dali.source.ranks import choose_rank
 from tests.support import NAMES, SMALL_RUN, first, sum_up, take
 
 VARIABLES = {name for _, *names in ranks._LAUNCHERS for name in names} | {"SLURM_NTASKS"}
@@ -110,7 +110,7 @@ def test_sources_of_two_ranks_read_other_chunks(
         set_all(monkeypatch, {"RANK": str(rank), "WORLD_SIZE": "2"})
         for _ in range(2):  # training and validation: what is found is said once
             with BigChunkSource(coordinates, passes=1, **RUN) as source:
-                found = sum_up(take(source, source.batches_per_epoch))["info"][:, Info.CHUNK]
+                found = sum_up(take(source, source.batches_per_epoch))["info"][:, InfoColumn.CHUNK]
                 seeds.add(source.pipeline_options["seed"])
                 report = source.report()
         chunks.append(set(found.tolist()))
@@ -166,7 +166,7 @@ def test_a_tile_source_gives_every_rank_every_tile_and_says_so(
 
 def test_finding_a_rank_imports_no_torch() -> None:
     code = (
-        "import sys; from pydmed_dali.dali.ranks import choose_rank; choose_rank(None, None);"
+        "import sys; from pydmed_dali.source.ranks import choose_rank; choose_rank(None, None);"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run(

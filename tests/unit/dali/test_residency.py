@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from nvidia.dali.backend import TensorGPU
 
 from pydmed_dali import BigChunkSource, Dataset, Size
-from pydmed_dali.dali.bond import Bond, refuse_streams
 from pydmed_dali.dali.cuda import GpuImage
 from pydmed_dali.dali.device import gpu_count
 from pydmed_dali.dali.gpu_rings import refuse_gpu_overrun
@@ -23,8 +22,9 @@ from pydmed_dali.dali.rings import RingNeed
 from pydmed_dali.errors import OptionError, RingMemoryError, SourceError
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.ring.arena import Layout
+from pydmed_dali.source.pipeline_binding import PipelineBinding, refuse_streams
 
-LAYOUT = Layout(slots=10, chunk=Size(1024, 1024), pads=6, crops=4)
+LAYOUT = Layout(slots=10, chunk=Size(1024, 1024), pad_rows=6, crops=4)
 NEED = RingNeed(LAYOUT, 1, Size(64, 64), stages=3, gpu=0, gpu_memory_share=0.5)
 
 
@@ -76,21 +76,21 @@ def test_a_ring_that_does_not_leave_the_model_its_part_is_refused() -> None:
 @given(
     slots=st.integers(1, 40),
     together=st.integers(1, 6),
-    pads=st.integers(0, 9),
+    pad_rows=st.integers(0, 9),
     width=st.integers(1, 50),
     height=st.integers(1, 50),
 )
 def test_each_image_begins_where_the_one_before_ends(
-    slots: int, together: int, pads: int, width: int, height: int
+    slots: int, together: int, pad_rows: int, width: int, height: int
 ) -> None:
     """What makes DALI share GPU memory instead of copying it."""
-    layout = Layout(slots, Size(width, height), pads, 1)
+    layout = Layout(slots, Size(width, height), pad_rows, 1)
     end = 0
     for start, rows in layout.images(together):
         assert (start, rows > 0) == (end, True)
         end += rows * layout.row_bytes
     assert end == layout.pixel_bytes
-    assert len(layout.images(together)) == -(-slots // together) + pads
+    assert len(layout.images(together)) == -(-slots // together) + pad_rows
 
 
 def test_dalis_images_keep_the_memory_that_they_lie_in() -> None:
@@ -113,7 +113,7 @@ def test_dalis_images_keep_the_memory_that_they_lie_in() -> None:
 def test_a_pipeline_of_another_gpu_is_refused() -> None:
     pipeline = nvidia.dali.Pipeline(8, 1, None, prefetch_queue_depth=2)
     with pytest.raises(SourceError, match="device_id=None, its source works with GPU 1"):
-        Bond(8, 2, gpu=1).tie(pipeline, is_used=False)
+        PipelineBinding(8, 2, gpu=1).bind(pipeline, is_used=False)
 
 
 def test_outputs_on_a_stream_are_refused(coordinates: Dataset) -> None:

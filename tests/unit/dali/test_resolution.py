@@ -19,19 +19,19 @@ from pydmed_dali import (
     Point,
     Size,
     SmallChunkIterator,
-    prepare,
+    measure_tissue,
 )
-from pydmed_dali.cli_inspect import inspect_slide
+from pydmed_dali.cli.inspect import inspect_slide
 from pydmed_dali.errors import OptionError, ResultError, SlideError, StateError
 from pydmed_dali.infer import predict, read_features
-from pydmed_dali.loader.channel_tiff import ChannelTiff
-from pydmed_dali.loader.tissue import find_mask
 from pydmed_dali.pipelines.classification import classification
 from pydmed_dali.slide.cache import Cache
+from pydmed_dali.slide.channel_tiff import ChannelTiff
 from pydmed_dali.slide.limits import scanned_mpp
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.scale import Scale
-from pydmed_dali.slide.tissue_slides import tissue_image
+from pydmed_dali.synthetic.tissue_slides import tissue_image
+from pydmed_dali.worker.tissue_places import find_mask
 from tests.unit.slide.tiled_files import NO_CACHE
 
 MPP = 0.25
@@ -144,7 +144,7 @@ def test_masks_and_features_are_those_of_the_right_resolution(
         dataset = Dataset.from_folder(path.parent)
         done = predict(dataset, means, out, model_name="means", **TILES, **options)
         features = read_features(done.written[0])
-        area = next(iter(prepare(dataset, num_workers=0, **options).slides)).tissue
+        area = next(iter(measure_tissue(dataset, num_workers=0, **options).slides)).tissue
         assert area is not None
         found[path.parent.name, *options] = (mask.pixels, features, area)
     pixels, features, area = found.pop(("right",))

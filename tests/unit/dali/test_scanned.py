@@ -9,7 +9,15 @@ import numpy as np
 import openslide
 import pytest
 
-from pydmed_dali import BigChunkSource, Dataset, Info, Point, Size, SmallChunkIterator, TileSource
+from pydmed_dali import (
+    BigChunkSource,
+    Dataset,
+    InfoColumn,
+    Point,
+    Size,
+    SmallChunkIterator,
+    TileSource,
+)
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.open_slide import open_slide
@@ -121,7 +129,7 @@ def test_tiles_that_show_nothing_scanned_do_not_come(
         dataset, tile_size=48, stride=40, level=level, num_workers=num_workers
     ) as source:
         rows = np.concatenate([b["info"].numpy() for b in SmallChunkIterator(basic(source), NAMES)])
-    found = {(int(x), int(y)) for x, y in rows[:, [Info.X, Info.Y]]}
+    found = {(int(x), int(y)) for x, y in rows[:, [InfoColumn.X, InfoColumn.Y]]}
     expected = {
         (x, y)
         for x in range(0, FRAME.width, 40 * step)

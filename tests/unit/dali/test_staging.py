@@ -13,9 +13,9 @@ from pydmed_dali import BigChunkSource, Dataset, Size
 from pydmed_dali.dali.residency import RINGS
 from pydmed_dali.dali.rings import RingNeed, StagedRing
 from pydmed_dali.geometry import Region
-from pydmed_dali.loader.staging import StagedPool
 from pydmed_dali.pipelines.basic import basic
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.pool.staged_pool import StagedPool
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.faults.loaders import Misbehaving
 from tests.staged_host import ThreadCopier, ThreadTicket, staged_host_ring
 from tests.support import SMALL_RUN, assert_coordinates, sum_up, take

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator
-from pydmed_dali.dali.state import seal
 from pydmed_dali.errors import StateError
 from pydmed_dali.pipelines.classification import classification
+from pydmed_dali.source.saved_state import seal
 from tests.faults.resumable import digest
 from tests.own_loaders import Walk
 from tests.support import NAMES, SMALL_RUN, first

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from pydmed_dali import BigChunkLoader, Dataset, Info, Size, SmallChunkIterator, TileSource
+from pydmed_dali import BigChunkLoader, Dataset, InfoColumn, Size, SmallChunkIterator, TileSource
 from pydmed_dali.errors import (
     DatasetError,
     OptionError,
@@ -26,8 +26,8 @@ from pydmed_dali.errors import (
 )
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.ring import arena
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
-from pydmed_dali.slide.protocol import Slide
+from pydmed_dali.slide.slide import Slide
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.support import NAMES, Batch, assert_coordinates, folder_dataset, sum_up
 
 SIZES = (Size(600, 440), Size(900, 300))
@@ -56,13 +56,13 @@ def check(
     seen: list[tuple[int, int, int]] = []
     for batch in batches:
         for number, row in enumerate(batch["info"].numpy()):
-            size, slide = sizes[int(row[Info.SLIDE])], int(row[Info.SLIDE])
+            size, slide = sizes[int(row[InfoColumn.SLIDE])], int(row[InfoColumn.SLIDE])
             extents = {level: Size(-(-size.width >> level), -(-size.height >> level))}
             one = {name: batch[name][number : number + 1] for name in NAMES}
             assert_coordinates(one, extents)
-            assert row[Info.VALID] == 1
-            seen.append((slide, int(row[Info.Y]), int(row[Info.X])))
-    tile = Size(int(row[Info.WIDTH]), int(row[Info.HEIGHT]))
+            assert row[InfoColumn.VALID] == 1
+            seen.append((slide, int(row[InfoColumn.Y]), int(row[InfoColumn.X])))
+    tile = Size(int(row[InfoColumn.WIDTH]), int(row[InfoColumn.HEIGHT]))
     wanted = {
         (slide, y << level, x << level)
         for slide, size in enumerate(sizes)
@@ -102,10 +102,12 @@ def test_every_tile_comes_once_with_the_pixels_that_info_names(
         batches = list(loader)
         assert len(batches) == len(loader)
         check(batches, dataset, sizes, level, stride)
-        chunks = sum_up(batches)["info"][:, [Info.SLIDE, Info.CHUNK_X, Info.CHUNK_Y]]
+        chunks = sum_up(batches)["info"][
+            :, [InfoColumn.SLIDE, InfoColumn.CHUNK_X, InfoColumn.CHUNK_Y]
+        ]
         assert source.stats().chunks_read == len(np.unique(chunks, axis=0)), "or read in vain"
         assert source.tiles_per_slide == {
-            slide: int((sum_up(batches)["info"][:, Info.SLIDE] == slide).sum())
+            slide: int((sum_up(batches)["info"][:, InfoColumn.SLIDE] == slide).sum())
             for slide in range(len(sizes))
         }
         again = sum_up(list(loader))
@@ -195,10 +197,10 @@ def test_tiles_come_at_a_resolution_and_are_the_same_after_a_break(tmp_path: Pat
             break
         batches = list(loader)
         info = sum_up(batches)["info"]
-        assert (info[:, Info.MPP_PM] == 800_000).all()
+        assert (info[:, InfoColumn.MPP_PM] == 800_000).all()
         # 600 x 440 pixels at 0.5 are 375 x 275 at 0.8: 6 x 5 tiles; 900 x 300 are 562 x 187.
         assert source.tiles_per_slide == {0: 30, 1: 27}
-        assert len(np.unique(info[:, [Info.SLIDE, Info.X, Info.Y]], axis=0)) == 57
+        assert len(np.unique(info[:, [InfoColumn.SLIDE, InfoColumn.X, InfoColumn.Y]], axis=0)) == 57
 
 
 @pytest.mark.parametrize("level", [0, 1])
@@ -211,7 +213,7 @@ def test_tiles_that_are_done_do_not_come_again(tmp_path: Path, level: int) -> No
             return sum_up(list(SmallChunkIterator(basic(source), NAMES))), source
 
     def corners(batch: dict[str, Any]) -> Any:
-        return np.asarray(batch["info"])[:, [Info.SLIDE, Info.Y, Info.X]]
+        return np.asarray(batch["info"])[:, [InfoColumn.SLIDE, InfoColumn.Y, InfoColumn.X]]
 
     paths = [record.path for record in dataset.slides]
     whole = corners(run(256, {})[0])
@@ -254,8 +256,8 @@ def test_copies_that_fill_a_batch_are_not_valid_in_dalis_own_output(tmp_path: Pa
         pipeline = basic(source)
         pipeline.build()
         info = pipeline.run()[2].as_array()
-        assert info[:, Info.VALID].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
-        assert info[:, Info.X].tolist() == [0, 64, 128, 192, 192, 192, 192, 192]
+        assert info[:, InfoColumn.VALID].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
+        assert info[:, InfoColumn.X].tolist() == [0, 64, 128, 192, 192, 192, 192, 192]
         with pytest.raises(StopIteration):
             pipeline.run()
 
@@ -268,7 +270,7 @@ def test_a_slide_that_cannot_be_opened_is_skipped_and_reported(
     broken.write_bytes(b"no slide")
     with TileSource(dataset, tile_size=64, num_workers=0) as source:
         (batch,) = SmallChunkIterator(basic(source), NAMES)
-        assert set(batch["info"][:, Info.SLIDE].tolist()) == {1}
+        assert set(batch["info"][:, InfoColumn.SLIDE].tolist()) == {1}
         assert list(source.report().slides_skipped) == [broken]
         assert list(source.stats().slides_skipped) == [broken]
     assert f"{broken}" in caplog.text and "the slide is skipped" in caplog.text

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from pydmed_dali import BigChunkSource, Dataset, Point, Size
-from pydmed_dali.dali import options
 from pydmed_dali.geometry import Region
-from pydmed_dali.loader import reading
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.tiled_slide import TiledSlide
+from pydmed_dali.source import options
+from pydmed_dali.worker import chunk_reader
 from tests.support import NAMES, assert_coordinates, sum_up, take
 from tests.unit.slide.tiled_files import write_lossless_coordinates
 
@@ -67,7 +67,7 @@ def test_crops_are_equal_with_and_without_sparse_fill(
     for everything in (False, True):
         with monkeypatch.context() as patch:
             if everything:
-                patch.setattr(reading, "touched_parts", whole)
+                patch.setattr(chunk_reader, "touched_parts", whole)
             with BigChunkSource(
                 Dataset.from_folder(real_slides), chunk_size=1024, crop_size=96, batch_size=32,
                 mpp=mpp, resident=4, crops_per_chunk=8, num_workers=0,

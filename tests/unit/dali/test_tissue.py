@@ -15,19 +15,19 @@ from shapely import box
 from pydmed_dali import (
     BigChunkSource,
     Dataset,
-    Info,
+    InfoColumn,
     Patient,
     Record,
     Size,
     SmallChunkIterator,
     TileSource,
-    prepare,
+    measure_tissue,
 )
 from pydmed_dali.errors import OptionError, SlideMaskError, StateError
-from pydmed_dali.loader.big_chunk_loader import BigChunkLoader
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.slide.tissue_mask import TissueMask, compute_mask
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
+from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
 from tests.drawings import write_geojson
 from tests.support import NAMES, first, sum_up, take, write_picture
 
@@ -79,7 +79,7 @@ def _shares(mask: TissueMask, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.array(shares)
 
 
-_SPANS = ((Info.X, Info.LEVEL0_WIDTH), (Info.Y, Info.LEVEL0_HEIGHT))
+_SPANS = ((InfoColumn.X, InfoColumn.LEVEL0_WIDTH), (InfoColumn.Y, InfoColumn.LEVEL0_HEIGHT))
 
 
 @pytest.mark.parametrize("least", [0.5, 1.0])
@@ -88,7 +88,7 @@ def test_every_crop_has_so_much_tissue(tissues: Dataset, least: float) -> None:
         rows = sum_up(take(source, 24))["info"]
         stats = source.stats()
     for slide, mask in enumerate(_masks(tissues)):
-        own = rows[rows[:, Info.SLIDE] == slide]
+        own = rows[rows[:, InfoColumn.SLIDE] == slide]
         assert len(own) > 300
         assert _shares(mask, own).min() >= least
         assert stats.tissue_shares[tissues.slides[slide].path] == mask.share
@@ -99,7 +99,7 @@ def test_without_min_tissue_crops_lie_on_glass_too(tissues: Dataset) -> None:
         rows = sum_up(take(source, 24))["info"]
         assert source.stats().tissue_shares == {}
     shares = np.concatenate(
-        [_shares(m, rows[rows[:, Info.SLIDE] == n]) for n, m in enumerate(_masks(tissues))]
+        [_shares(m, rows[rows[:, InfoColumn.SLIDE] == n]) for n, m in enumerate(_masks(tissues))]
     )
     assert (shares < 0.5).mean() > 0.15
 
@@ -205,8 +205,8 @@ def test_masks_of_the_user_s_decide(
     with BigChunkSource(tissues, **RUN, min_tissue=1.0, masks=masks) as source:
         rows = sum_up(take(source, 8))["info"]
         assert set(source.stats().tissue_shares.values()) == {0.5}
-    assert rows[:, Info.X].min() >= 1024
-    assert rows[:, Info.X].min() < 1060 and rows[:, Info.X].max() > 1860
+    assert rows[:, InfoColumn.X].min() >= 1024
+    assert rows[:, InfoColumn.X].min() < 1060 and rows[:, InfoColumn.X].max() > 1860
 
 
 def test_a_changed_mask_of_the_user_s_is_read_anew(
@@ -218,7 +218,7 @@ def test_a_changed_mask_of_the_user_s_is_read_anew(
         Image.fromarray(np.asarray(Image.open(file))[:, ::-1]).save(file)
     with BigChunkSource(tissues, **RUN, min_tissue=1.0, masks=folder_of_own_masks) as source:
         rows = sum_up(take(source, 4))["info"]
-    assert (rows[:, Info.X] + 128).max() <= 1024
+    assert (rows[:, InfoColumn.X] + 128).max() <= 1024
 
 
 def test_a_mask_of_another_shape_is_refused_with_both_names(
@@ -258,9 +258,9 @@ def test_a_source_by_resolution_keeps_the_promise_too(tissues: Dataset) -> None:
     """At 0.8 micrometres per pixel the crops are larger and resampled."""
     with BigChunkSource(tissues, **RUN, mpp=0.8, min_tissue=0.9) as source:
         rows = sum_up(take(source, 8))["info"]
-    assert rows[0, Info.LEVEL0_WIDTH] == 205
+    assert rows[0, InfoColumn.LEVEL0_WIDTH] == 205
     for slide, mask in enumerate(_masks(tissues)):
-        own = rows[rows[:, Info.SLIDE] == slide]
+        own = rows[rows[:, InfoColumn.SLIDE] == slide]
         # places are rounded to level-0 pixels, which can move an edge by one in 205
         assert _shares(mask, own).min() >= 0.9 - 2 / 205
 
@@ -275,12 +275,12 @@ def test_crops_of_a_class_have_their_centre_in_it_and_enough_tissue(
         tissues, **RUN, min_tissue=0.9, annotations=tmp_path, classes={"left": 0.4, "right": 0.4}
     ) as source:
         rows = sum_up(take(source, 12))["info"]
-    x, y = rows[:, Info.X] + 64, rows[:, Info.Y] + 64
+    x, y = rows[:, InfoColumn.X] + 64, rows[:, InfoColumn.Y] + 64
     expected = np.where(x < 1000.7, 1, np.where((x < 1800.6) & (y < 900.2), 2, 0))
-    np.testing.assert_array_equal(rows[:, Info.CLASS], expected)
+    np.testing.assert_array_equal(rows[:, InfoColumn.CLASS], expected)
     assert set(expected.tolist()) == {0, 1, 2}
     for slide, mask in enumerate(_masks(tissues)):
-        assert _shares(mask, rows[rows[:, Info.SLIDE] == slide]).min() >= 0.9
+        assert _shares(mask, rows[rows[:, InfoColumn.SLIDE] == slide]).min() >= 0.9
 
 
 def test_a_mask_that_finds_next_to_nothing_is_warned_of_once(
@@ -295,7 +295,7 @@ def test_a_mask_that_finds_next_to_nothing_is_warned_of_once(
     _expect_a_warning_each(tissues, caplog)
     with TileSource(tissues, num_workers=0, tile_size=128, min_tissue=0.1, masks=tmp_path):
         _expect_a_warning_each(tissues, caplog)
-    prepare(tissues, masks=tmp_path, num_workers=0)
+    measure_tissue(tissues, masks=tmp_path, num_workers=0)
     _expect_a_warning_each(tissues, caplog)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydmed_dali import (
     BigChunkSource,
     Dataset,
-    Info,
+    InfoColumn,
     NiftiLoader,
     PixelFormat,
     Size,
@@ -31,10 +31,10 @@ from pydmed_dali.errors import (
     SlideReadError,
     StateError,
 )
-from pydmed_dali.loader.nifti_volume import NiftiVolume
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.pipelines.volumes import volumes
-from pydmed_dali.slide.protocol import Slide
+from pydmed_dali.slide.nifti_volume import NiftiVolume
+from pydmed_dali.slide.slide import Slide
 from tests.staged_host import staged_host_ring
 
 nibabel: Any = typed_nibabel  # only some of it has annotations
@@ -113,21 +113,23 @@ def check_codes(got: dict[str, Any]) -> None:
     whole = codes((128, 128, 128))
     seen = set()
     for image, row in zip(got["image"], got["info"], strict=True):
-        x, y, z, slide = (int(row[c]) for c in (Info.X, Info.Y, Info.Z, Info.SLIDE))
+        x, y, z, slide = (
+            int(row[c]) for c in (InfoColumn.X, InfoColumn.Y, InfoColumn.Z, InfoColumn.SLIDE)
+        )
         wanted = whole[x : x + 20, y : y + 18, z : z + 12].transpose(2, 1, 0)[..., None]
         np.testing.assert_array_equal(image, wanted)
         assert (x + 20, y + 18, z + 12) <= SHAPES[slide]
-        assert row[Info.DEPTH] == 12 and row[Info.CHUNK_DEPTH] == 24
-        assert row[Info.CHUNK_Z] <= z <= row[Info.CHUNK_Z] + 12
+        assert row[InfoColumn.DEPTH] == 12 and row[InfoColumn.CHUNK_DEPTH] == 24
+        assert row[InfoColumn.CHUNK_Z] <= z <= row[InfoColumn.CHUNK_Z] + 12
         seen.add(slide)
     assert seen == {0, 1, 2}
-    assert (got["info"][:, Info.MPP_PM] == 500_000_000).all(), "half a millimetre in x"
+    assert (got["info"][:, InfoColumn.MPP_PM] == 500_000_000).all(), "half a millimetre in x"
 
 
 def test_crops_lie_anywhere_in_depth(coded: Dataset) -> None:
     got = take(coded, 120, NiftiLoader(CODES), num_workers=0, crops_per_chunk=4)
-    rows = got["info"][got["info"][:, Info.SLIDE] == 0]
-    counts = np.bincount(rows[:, Info.Z], minlength=26)
+    rows = got["info"][got["info"][:, InfoColumn.SLIDE] == 0]
+    counts = np.bincount(rows[:, InfoColumn.Z], minlength=26)
     assert len(counts) == 26 and counts.min() > 0, "37 slices have 26 places for 12"
     halves = counts[:13].sum() / counts.sum()
     assert 0.4 < halves < 0.6
@@ -166,7 +168,7 @@ def test_a_real_volume_is_what_nibabel_reads(real_slides: Path) -> None:
     got = take(dataset_of(path), 4, NiftiLoader(), **options)
     assert got["image"].dtype == np.float32
     for image, row in zip(got["image"], got["info"], strict=True):
-        x, y, z = (int(row[column]) for column in (Info.X, Info.Y, Info.Z))
+        x, y, z = (int(row[column]) for column in (InfoColumn.X, InfoColumn.Y, InfoColumn.Z))
         wanted = whole[x : x + 16, y : y + 16, z : z + 10].transpose(2, 1, 0)
         np.testing.assert_array_equal(image[..., 0], wanted)
 
@@ -176,8 +178,8 @@ def test_a_volume_smaller_than_a_crop_goes_on_in_zeros(tmp_path: Path) -> None:
     path = write(tmp_path / "small.nii", voxels)
     got = take(dataset_of(path), 2, NiftiLoader(CODES))
     for image, row in zip(got["image"], got["info"], strict=True):
-        assert (row[Info.X], row[Info.Z]) == (0, 0)
-        inside = voxels[:, row[Info.Y] : row[Info.Y] + 18].transpose(2, 1, 0)
+        assert (row[InfoColumn.X], row[InfoColumn.Z]) == (0, 0)
+        inside = voxels[:, row[InfoColumn.Y] : row[InfoColumn.Y] + 18].transpose(2, 1, 0)
         np.testing.assert_array_equal(image[:7, :, :15, 0], inside)
         assert not image[7:].any() and not image[:, :, 15:].any()
 
@@ -193,7 +195,7 @@ def test_channels_are_the_fourth_axis_and_scales_are_applied(tmp_path: Path) -> 
     got = take(data, 2, NiftiLoader(PixelFormat(2, "float32")))
     assert not np.array_equal(whole, voxels)
     for crop, row in zip(got["image"], got["info"], strict=True):
-        x, y, z = (int(row[column]) for column in (Info.X, Info.Y, Info.Z))
+        x, y, z = (int(row[column]) for column in (InfoColumn.X, InfoColumn.Y, InfoColumn.Z))
         wanted = whole[x : x + 20, y : y + 18, z : z + 12].transpose(2, 1, 0, 3)
         np.testing.assert_array_equal(crop, wanted)
     with pytest.raises(PydmedError, match=r"scaled by 0.5 and 10.* ask NiftiLoader for float32"):
@@ -234,8 +236,8 @@ def test_a_spacing_that_nothing_has_is_as_none(tmp_path: Path, spacing: float) -
     path = write(tmp_path / "a.nii", codes(SHAPES[0]))
     path.write_bytes(patched(path, PIXDIM, np.float32(spacing)))
     got = take(dataset_of(path), 2, NiftiLoader(CODES))
-    assert not got["info"][:, Info.MPP_PM].any()
-    x, y, z = (int(got["info"][0, c]) for c in (Info.X, Info.Y, Info.Z))
+    assert not got["info"][:, InfoColumn.MPP_PM].any()
+    x, y, z = (int(got["info"][0, c]) for c in (InfoColumn.X, InfoColumn.Y, InfoColumn.Z))
     assert got["image"][0, 0, 0, 0, 0] == codes(SHAPES[0])[x, y, z]
 
 
@@ -358,7 +360,7 @@ def test_nifti_2_and_either_order_of_bytes(tmp_path: Path, name: str, order: str
     nibabel.save(image, tmp_path / name)
     got = take(dataset_of(tmp_path / name), 2, NiftiLoader(CODES))
     for crop, row in zip(got["image"], got["info"], strict=True):
-        x, y, z = (int(row[c]) for c in (Info.X, Info.Y, Info.Z))
+        x, y, z = (int(row[c]) for c in (InfoColumn.X, InfoColumn.Y, InfoColumn.Z))
         wanted = voxels[x : x + 20, y : y + 18, z : z + 12].transpose(2, 1, 0)[..., None]
         np.testing.assert_array_equal(crop, wanted)
 
@@ -367,7 +369,7 @@ def test_describe_tells_the_slices(coded: Dataset) -> None:
     with BigChunkSource(coded, loader=NiftiLoader(CODES), **OPTIONS) as source:
         batch = next(iter(SmallChunkIterator(basic(source), NAMES, batches_per_epoch=1)))
         crop = source.describe(batch["info"])[0]
-    assert (crop.first_slice, crop.depth) == (int(batch["info"][0, Info.Z]), 12)
+    assert (crop.first_slice, crop.depth) == (int(batch["info"][0, InfoColumn.Z]), 12)
     assert crop.mpp == 500.0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, SmallChunkIterator
 from pydmed_dali.errors import SourceError, StateError
 from pydmed_dali.pipelines.classification import classification
 from tests.support import NAMES, SMALL_RUN, first
@@ -40,7 +40,7 @@ def run(
         held = []
         for batch in first(loader, batches - begun):
             held.append(batch)
-            number = int(batch["info"][0, Info.BATCH])
+            number = int(batch["info"][0, InfoColumn.BATCH])
             if number in changes:
                 source.set_weights(changes[number], after=batch["info"])
             if len(held) == batches - begun:
@@ -98,12 +98,12 @@ def test_the_change_acts_from_the_horizon_on_and_not_before(
 ) -> None:
     plain, _ = run(coordinates, changes={})
     with BigChunkSource(coordinates, **SMALL_RUN) as source:
-        horizon = source._engine.residents.horizon
+        horizon = source._engine.scheduler.horizon
     same = (plain["info"] == whole["info"]).all(axis=1)
-    chunk = whole["info"][:, Info.CHUNK]
+    chunk = whole["info"][:, InfoColumn.CHUNK]
     assert same[chunk < 5 + horizon].all()
     patients = {
-        name: dict(run["info"][:, [Info.CHUNK, Info.PATIENT]].tolist())
+        name: dict(run["info"][:, [InfoColumn.CHUNK, InfoColumn.PATIENT]].tolist())
         for name, run in (("plain", plain), ("whole", whole))
     }
     assert any(
@@ -120,11 +120,15 @@ def test_visits_follow_the_weights_before_and_after_a_change(coordinates: Datase
         for batch in first(loader, 300):
             info = batch["info"].numpy()
             patient.update(
-                zip(info[:, Info.CHUNK].tolist(), info[:, Info.PATIENT].tolist(), strict=True)
+                zip(
+                    info[:, InfoColumn.CHUNK].tolist(),
+                    info[:, InfoColumn.PATIENT].tolist(),
+                    strict=True,
+                )
             )
-            if int(info[0, Info.BATCH]) == 80:
+            if int(info[0, InfoColumn.BATCH]) == 80:
                 source.set_weights(EASY, after=batch["info"])
-        change = 80 + source._engine.residents.horizon
+        change = 80 + source._engine.scheduler.horizon
     for begin, end, weights in ((0, change, HARD), (change, 300, EASY)):
         given = np.array([weights.get(p.id, 1.0) for p in dataset.patients])
         counts = Counter(patient[chunk] for chunk in range(begin, end))
@@ -136,10 +140,10 @@ def test_two_ranks_follow_a_change_together(coordinates: Dataset) -> None:
     """They read disjoint chunks, which together follow the weights from one visit on."""
     options: dict[str, Any] = {"num_workers": 0, "chunk_size": 64, "world_size": 2}
     runs = [run(coordinates, 150, changes={5: HARD}, rank=n, **options)[0]["info"] for n in (0, 1)]
-    chunks = [dict(info[:, [Info.CHUNK, Info.PATIENT]].tolist()) for info in runs]
+    chunks = [dict(info[:, [InfoColumn.CHUNK, InfoColumn.PATIENT]].tolist()) for info in runs]
     assert not chunks[0].keys() & chunks[1].keys()
     with BigChunkSource(coordinates, **SMALL_RUN) as source:
-        change = 2 * (5 + source._engine.residents.horizon)
+        change = 2 * (5 + source._engine.scheduler.horizon)
     both = chunks[0] | chunks[1]
     counts = Counter(both[chunk] for chunk in range(change, 300))
     given = np.array([HARD.get(patient.id, 1.0) for patient in coordinates.patients])
@@ -153,7 +157,7 @@ def test_a_finite_source_has_weights_that_never_change(coordinates: Dataset) -> 
         runs = [list(loader) for _ in range(2)]
         chunks = [np.concatenate([b["info"].numpy()[:, :-1] for b in run]) for run in runs]
         np.testing.assert_array_equal(chunks[0], chunks[1])
-        counts = Counter(chunks[0][:, Info.PATIENT].tolist())
+        counts = Counter(chunks[0][:, InfoColumn.PATIENT].tolist())
         assert counts[0] in (8 * 6, 8 * 7)
         with pytest.raises(SourceError, match="set_weights is for endless sources"):
             source.set_weights(EASY, after=runs[0][0]["info"])

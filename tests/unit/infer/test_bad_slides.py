@@ -12,7 +12,7 @@ import pytest
 from pydmed_dali import Dataset, Slide
 from pydmed_dali.errors import NoTilesError, SlideError
 from pydmed_dali.infer import predict, running
-from pydmed_dali.loader import pool
+from pydmed_dali.pool import worker_pool
 from tests.faults.loaders import SLIDE as BAD_SLIDE
 from tests.faults.loaders import EndsAtOpening, HasAHole, Misbehaving
 from tests.unit.infer.three_slides import OPTIONS, SIZES, contents, means, write_three_slides
@@ -132,7 +132,7 @@ def test_a_slide_that_the_system_does_not_even_look_for_costs_no_other(
 def test_slides_that_end_their_readers_end_no_run_however_many(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_MOST_DEATHS", 4)
+    monkeypatch.setattr(worker_pool, "_MOST_DEATHS", 4)
     loader = EndsAtOpening("a", "c")
     options = {**OPTIONS, "num_workers": 1}
     done = predict(dataset, means, tmp_path / "out", loader=loader, **options)

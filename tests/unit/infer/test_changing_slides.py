@@ -11,9 +11,9 @@ import tifffile
 import torch
 
 from pydmed_dali import Dataset, Size
-from pydmed_dali.errors import OwnCodeError, SlideChangedError
+from pydmed_dali.errors import SlideChangedError, UserCodeError
 from pydmed_dali.infer import predict, read_features
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.unit.infer.two_slides import (
     OPTIONS,
     SIZES,
@@ -32,7 +32,7 @@ def dataset(tmp_path: Path) -> Dataset:
 
 def test_a_slide_that_changed_is_run_anew(dataset: Dataset, tmp_path: Path) -> None:
     out, path = tmp_path / "out", dataset.slides[0].path
-    with pytest.raises(OwnCodeError):
+    with pytest.raises(UserCodeError):
         predict(dataset, Breaks(2), out, **OPTIONS)
     assert ".a.h5.tiles" in listed(out)
     write_coordinate_slide(path, Size(300, 200), levels=1, mpp=0.5, tile=128)
@@ -46,7 +46,7 @@ def test_a_slide_that_is_out_of_reach_for_a_while_keeps_what_is_done(
 ) -> None:
     out, path = tmp_path / "out", dataset.slides[0].path
     first = Breaks(2)
-    with pytest.raises(OwnCodeError):
+    with pytest.raises(UserCodeError):
         predict(dataset, first, out, **OPTIONS)
     hidden = path.rename(tmp_path / "hidden")
     done = predict(dataset, Breaks(100), out, **OPTIONS)
@@ -118,7 +118,7 @@ def test_tiles_of_two_files_are_never_in_one_file_of_results(
         return means(tiles)
 
     calls: list[int] = []
-    with pytest.raises(OwnCodeError):
+    with pytest.raises(UserCodeError):
         predict(only_b, breaks, out, **{**OPTIONS, "chunk_size": 1024})
     assert ".b.h5.tiles" in listed(out)
 

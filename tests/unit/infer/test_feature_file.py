@@ -14,10 +14,10 @@ import zarr
 
 from pydmed_dali import Dataset, Size
 from pydmed_dali.errors import OptionError, ResultError
-from pydmed_dali.infer import dense, feature_file, heatmap, predict, read_features
+from pydmed_dali.infer import feature_file, feature_grid, heatmap, predict, read_features
 from pydmed_dali.infer.feature_file import FeatureFile, writer
-from pydmed_dali.infer.folder import ResultFolder
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.infer.result_folder import ResultFolder
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.support import folder_dataset
 
 OPTIONS: dict[str, Any] = {"model_name": "means", "tile_size": 64, "num_workers": 0}
@@ -48,7 +48,7 @@ def test_both_formats_hold_the_same(dataset: Dataset, tmp_path: Path) -> None:
         assert set(found.attributes) == set(wanted.attributes)
         for name, value in wanted.attributes.items():
             np.testing.assert_array_equal(found.attributes[name], value)
-        np.testing.assert_array_equal(dense(group).values, dense(h5).values)
+        np.testing.assert_array_equal(feature_grid(group).values, feature_grid(h5).values)
     heatmap(dataset.slides[0].path, other.written[0], out / "a.png")
     order = read_features(one.written[0]).coords[:, ::-1].tolist()
     assert order == sorted(order), "row by row"

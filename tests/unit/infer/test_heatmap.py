@@ -13,8 +13,8 @@ from PIL import Image
 
 from pydmed_dali import Dataset, Size
 from pydmed_dali.errors import OptionError
-from pydmed_dali.infer import dense, heatmap, predict
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali.infer import feature_grid, heatmap, predict
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 
 OPTIONS: dict[str, Any] = {"model_name": "colours", "tile_size": 96, "num_workers": 0}
 
@@ -47,7 +47,7 @@ def test_a_cell_is_the_mean_of_the_tiles_that_cover_it(
 ) -> None:
     dataset = Dataset.from_folder(slide.parent)
     (file,) = predict(dataset, colours, tmp_path, stride=stride, **OPTIONS, **options).written
-    found = dense(file)
+    found = feature_grid(file)
     with h5py.File(file) as opened:
         coords, features = opened["coords"][()], opened["features"][()]
         tile = int(opened["coords"].attrs["patch_size_level0"])

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from pydmed_dali import BigChunkSource, Dataset, Size, SmallChunkIterator
-from pydmed_dali.cli import app
-from pydmed_dali.errors import OptionError, OwnCodeError
+from pydmed_dali.cli.app import app
+from pydmed_dali.errors import OptionError, UserCodeError
 from pydmed_dali.infer import predict, read_features, segment
-from pydmed_dali.infer.class_picture import description_of
+from pydmed_dali.infer.class_map import description_of
 from pydmed_dali.infer.model_input import FedModel, ModelInput
-from pydmed_dali.infer.trial import try_model
+from pydmed_dali.infer.model_trial import try_model
 from pydmed_dali.pipelines.classification import classification
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 from tests.unit.infer.two_slides import OPTIONS, write_two_slides
 
 HALVES = "0.5,0.5,0.5,0.25,0.5,1.0"
@@ -122,7 +122,7 @@ def test_the_words_of_a_form_say_the_same_form(mean: list[float], std: list[floa
 def test_a_wrong_layout_is_told_with_both_layouts_before_the_run() -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1))
     raw = FedModel(lambda tiles: network(tiles).flatten(1), ModelInput.of("raw"))
-    with pytest.raises(OwnCodeError) as error:
+    with pytest.raises(UserCodeError) as error:
         try_model(raw, "mine", Size(64, 32), 256, "cpu")
     told = str(error.value)
     assert "it was given (2, 32, 64, 3) uint8 (normalize='raw')" in told
@@ -130,7 +130,7 @@ def test_a_wrong_layout_is_told_with_both_layouts_before_the_run() -> None:
     fitting = FedModel(lambda tiles: network(tiles).flatten(1), ModelInput.of("none"))
     try_model(fitting, "mine", Size(64, 32), 256, "cpu")
     takes_raw = FedModel(lambda tiles: network(tiles.permute(0, 3, 1, 2)), ModelInput.of("none"))
-    with pytest.raises(OwnCodeError, match=r"takes \(2, 32, 64, 3\) uint8 is run with normalize"):
+    with pytest.raises(UserCodeError, match=r"takes \(2, 32, 64, 3\) uint8 is run with normalize"):
         try_model(takes_raw, "mine", Size(64, 32), 256, "cpu")
 
 
@@ -147,14 +147,14 @@ def test_a_wrong_layout_is_told_with_both_layouts_before_the_run() -> None:
     ],
 )
 def test_an_answer_of_another_shape_is_told_before_the_run(answer: Any, words: str) -> None:
-    with pytest.raises(OwnCodeError, match=words):
+    with pytest.raises(UserCodeError, match=words):
         try_model(FedModel(answer, ModelInput.of("none")), "mine", Size(8, 8), 1, "cpu")
 
 
 def test_a_model_that_raises_in_predict_is_told_what_it_was_given(tmp_path: Path) -> None:
     dataset = write_two_slides(tmp_path / "slides")
     network = torch.nn.Conv2d(3, 4, 3)
-    with pytest.raises(OwnCodeError, match=r"given \(7, 64, 64, 3\) uint8.* 'none', 'imagenet'"):
+    with pytest.raises(UserCodeError, match=r"given \(7, 64, 64, 3\) uint8.* 'none', 'imagenet'"):
         predict(dataset, network, tmp_path / "out", **OPTIONS)
 
 

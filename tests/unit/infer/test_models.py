@@ -22,11 +22,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from pydmed_dali import Size
-from pydmed_dali.cli import app
-from pydmed_dali.cli_infer import run_infer
+from pydmed_dali.cli.app import app
+from pydmed_dali.cli.infer import run_infer
 from pydmed_dali.errors import OptionError
 from pydmed_dali.infer.models import load_model
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 from tests.with_timm import import_timm
 
 CHECKOUT = Path(__file__).resolve().parents[3]

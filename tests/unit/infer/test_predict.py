@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 import torch
 
-from pydmed_dali import Dataset, Info, Size
-from pydmed_dali.errors import OptionError, OwnCodeError, PydmedError, ResultError
+from pydmed_dali import Dataset, InfoColumn, Size
+from pydmed_dali.errors import OptionError, PydmedError, ResultError, UserCodeError
 from pydmed_dali.geometry import Point
-from pydmed_dali.infer import Predicted, predict, read_features
+from pydmed_dali.infer import InferenceResult, predict, read_features
 from pydmed_dali.infer.collector import SlideFeatures
 from pydmed_dali.infer.feature_file import content_of, writer
-from pydmed_dali.infer.folder import ResultFolder
-from pydmed_dali.loader.tissue import find_mask
-from pydmed_dali.plan.grid import tissue_shares
+from pydmed_dali.infer.result_folder import ResultFolder
+from pydmed_dali.plan.tile_grid import tissue_shares
 from pydmed_dali.slide.cache import Cache
-from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali.synthetic.coordinate_slides import coordinate_pixels, write_coordinate_slide
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
+from pydmed_dali.worker.tissue_places import find_mask
 from tests.support import folder_dataset
 from tests.unit.infer.three_slides import OPTIONS, SIZES, contents, means, write_three_slides
 
@@ -53,7 +53,7 @@ def test_features_and_places_of_every_tile_are_written(
 ) -> None:
     out = tmp_path / "out" / "deep"
     done = predict(dataset, means, out, **{**OPTIONS, "num_workers": workers})
-    assert done == Predicted(tuple(out / f"{name}.h5" for name in SIZES), (), {})
+    assert done == InferenceResult(tuple(out / f"{name}.h5" for name in SIZES), (), {})
     assert sorted(path.name for path in out.iterdir()) == ["a.h5", "b.h5", "c.h5", "run.json"]
     for name, size in SIZES.items():
         found = contents(out / f"{name}.h5")
@@ -79,7 +79,7 @@ def test_a_run_that_broke_goes_on_with_the_slides_that_are_not_finished(
             raise ValueError("out of luck")
         return means(tiles)
 
-    with pytest.raises(OwnCodeError, match=r"raised ValueError\('out of luck'\).*c\.tif") as error:
+    with pytest.raises(UserCodeError, match=r"raised ValueError\('out of luck'\).*c\.tif") as error:
         predict(dataset, fragile, tmp_path / "out", **OPTIONS)
     assert isinstance(error.value.__cause__, ValueError)
     finished = [tmp_path / "out" / name for name in ("a.h5", "b.h5")]
@@ -91,7 +91,7 @@ def test_a_run_that_broke_goes_on_with_the_slides_that_are_not_finished(
     assert [file.stat().st_mtime_ns for file in finished] == before
     assert len(contents(tmp_path / "out" / "c.h5")["features"]) == 25
     last = predict(dataset, fragile, tmp_path / "out", **OPTIONS)
-    assert last == Predicted((), (*finished, tmp_path / "out" / "c.h5"), {})
+    assert last == InferenceResult((), (*finished, tmp_path / "out" / "c.h5"), {})
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_run_that_broke_goes_on_with_the_slides_that_are_not_finished(
 def test_what_a_model_must_not_return_is_refused(
     dataset: Dataset, tmp_path: Path, model: Any, words: str
 ) -> None:
-    with pytest.raises(OwnCodeError, match=words):
+    with pytest.raises(UserCodeError, match=words):
         predict(dataset, model, tmp_path / "out", **OPTIONS)
     assert not list((tmp_path / "out").iterdir()), "another model may use the folder"
 
@@ -152,7 +152,9 @@ def test_a_call_that_kept_nothing_leaves_its_folder_free(
 
 def test_a_width_that_changes_is_refused(dataset: Dataset, tmp_path: Path) -> None:
     widths = iter((4, 3))
-    with pytest.raises(OwnCodeError, match=r"shape \(7, 3\).*must return a tensor of shape \(7, 4"):
+    with pytest.raises(
+        UserCodeError, match=r"shape \(7, 3\).*must return a tensor of shape \(7, 4"
+    ):
         predict(dataset, lambda t: means(t)[:, : next(widths)], tmp_path / "out", **OPTIONS)
 
 
@@ -204,8 +206,8 @@ def test_a_file_that_cannot_be_completed_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="out of luck"):
         results.write(Path("a.tif"), cut)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
-    rows = np.zeros((2, len(Info)), np.int64)
-    rows[:, [Info.WIDTH, Info.HEIGHT]] = 48, 32
+    rows = np.zeros((2, len(InfoColumn)), np.int64)
+    rows[:, [InfoColumn.WIDTH, InfoColumn.HEIGHT]] = 48, 32
     content = content_of(SlideFeatures(0, np.zeros((2, 1), np.float32), rows), (64, 64))
     file = results.write(Path("a.tif"), partial(writer("h5"), content))
     found = contents(file)

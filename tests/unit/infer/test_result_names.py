@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from pydmed_dali import Dataset, Record, Size
 from pydmed_dali.errors import NoTilesError, OptionError, SlideReadError
-from pydmed_dali.infer import Predicted, predict, read_features, segment
-from pydmed_dali.infer.class_picture import description_of
-from pydmed_dali.infer.folder import ResultFolder
+from pydmed_dali.infer import InferenceResult, predict, read_features, segment
+from pydmed_dali.infer.class_map import description_of
+from pydmed_dali.infer.result_folder import ResultFolder
 from pydmed_dali.infer.result_names import result_names
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.unit.infer.two_slides import OPTIONS, Breaks, listed, means
 
 MOST = 200
@@ -145,7 +145,7 @@ def test_results_of_another_slide_are_never_taken_for_a_slides_own(
     write_coordinate_slide(two.slides[0].path, Size(150, 80), levels=1, mpp=0.5)
     out = tmp_path / "out"
 
-    def run(dataset: Dataset, **more: Any) -> Predicted:
+    def run(dataset: Dataset, **more: Any) -> InferenceResult:
         if kind == "tif":
             return segment(dataset, scores, out, **{**OPTIONS, **more})
         return predict(dataset, means, out, **{**OPTIONS, "file_format": kind, **more})

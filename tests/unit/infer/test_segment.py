@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from pydmed_dali import BigChunkLoader, Dataset, Point, Size, rasterize, read_annotations
-from pydmed_dali.errors import OptionError, OwnCodeError, ResultError, SlideReadError
+from pydmed_dali.errors import OptionError, ResultError, SlideReadError, UserCodeError
 from pydmed_dali.geometry import Region
 from pydmed_dali.infer import contours, segment
-from pydmed_dali.infer.class_picture import write_classes
+from pydmed_dali.infer.class_map import write_classes
 from pydmed_dali.infer.stitch import blending_weights
-from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
-from pydmed_dali.slide.protocol import Slide
+from pydmed_dali.slide.slide import Slide
 from pydmed_dali.slide.view import View
+from pydmed_dali.synthetic.coordinate_slides import coordinate_pixels, write_coordinate_slide
 from tests.support import folder_dataset
 
 TILE = 64
@@ -224,7 +224,7 @@ def test_a_call_goes_on_where_the_last_row_of_chunks_began(
     seen = 0
     for at in (1, 4, 4, 5):  # the first ends within the first row of chunks
         broken = Breaks(step, at)
-        with pytest.raises(OwnCodeError, match="out of luck"):
+        with pytest.raises(UserCodeError, match="out of luck"):
             segment(dataset, broken, out, **options)
         seen += broken.tiles
     assert {path.name for path in (out / ".a.tif.rows").iterdir()} == {"classes", "state.npz"}
@@ -257,7 +257,7 @@ def test_what_is_kept_of_a_changed_slide_or_damaged_is_not_gone_on_with(tmp_path
         lambda: zeroed(state.parent / "classes"),
         partial(write_coordinate_slide, path, Size(200, 1300), levels=1, mpp=0.5, tile=128),
     ):
-        with pytest.raises(OwnCodeError):
+        with pytest.raises(UserCodeError):
             segment(dataset, Breaks(1, 12), out, **options)
         damage()
         whole.unlink()  # results tell which file they are of: here the one of now
@@ -300,7 +300,7 @@ def test_openslide_shows_the_classes_in_colours_at_every_level(tmp_path: Path) -
 def test_what_a_model_must_not_return_is_refused(
     dataset: Dataset, tmp_path: Path, answer: Any, options: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(OwnCodeError, match=words):
+    with pytest.raises(UserCodeError, match=words):
         segment(dataset, answer, tmp_path / "out", **OPTIONS, **options)
     assert not list((tmp_path / "out").iterdir())
 

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from pydmed_dali import Dataset, Info
-from pydmed_dali.errors import OwnCodeError
+from pydmed_dali import Dataset, InfoColumn
+from pydmed_dali.errors import UserCodeError
 from pydmed_dali.infer import predict, segment
 from pydmed_dali.infer.collector import SlideFeatures
-from pydmed_dali.infer.under_way import UnderWay, identity_of
+from pydmed_dali.infer.feature_log import FeatureLog, identity_of
 from pydmed_dali.slide.file_identity import file_identity
 from tests.unit.infer.two_slides import (
     OPTIONS,
@@ -55,7 +55,7 @@ def test_a_model_that_raised_sees_each_tile_once(
     dataset: Dataset, whole: dict[str, bytes], tmp_path: Path, at: int
 ) -> None:
     first, out = Breaks(at), tmp_path / "out"
-    with pytest.raises(OwnCodeError, match="out of luck"):
+    with pytest.raises(UserCodeError, match="out of luck"):
         predict(dataset, first, out, **OPTIONS)
     assert first.tiles == 7 * at
     told: list[tuple[int, int]] = []
@@ -139,11 +139,11 @@ def test_a_log_that_was_cut_or_damaged_is_believed_up_to_there(
     slide.write_bytes(b"some slide")
     present = file_identity(slide)
     assert present is not None
-    UnderWay(file).append(part(64), present)
-    UnderWay(file).append(part(128, 0), present)
+    FeatureLog(file).append(part(64), present)
+    FeatureLog(file).append(part(128, 0), present)
     if damage is not None:
         file.write_bytes(damage(file.read_bytes()))
-    log = UnderWay(file)
+    log = FeatureLog(file)
     begun = log.begun(slide)
     if not kept:
         assert begun is None and not file.exists()
@@ -152,22 +152,22 @@ def test_a_log_that_was_cut_or_damaged_is_believed_up_to_there(
         assert begun is not None and found is not None and found.slide == 5
         assert sorted(begun.corners[:, 0].tolist()) == ([0, 64, 128] if kept == 3 else [64])
         assert sorted(found.features[:, 1].tolist()) == ([0, 64, 128] if kept == 3 else [64])
-        assert (found.rows[:, Info.X] == found.features[:, 0]).all()
-        assert (found.rows[:, Info.SLIDE] == 5).all()
+        assert (found.rows[:, InfoColumn.X] == found.features[:, 0]).all()
+        assert (found.rows[:, InfoColumn.SLIDE] == 5).all()
         assert (begun.width, begun.identity) == (2, identity_of(present))
     log.append(part(256, 64), present)  # found behind a cut, and no tile comes twice
-    again = UnderWay(file).load(5)
+    again = FeatureLog(file).load(5)
     assert again is not None
     wanted = {0: [64, 256], 1: [64, 256], 3: [0, 64, 128, 256]}[kept]
-    assert sorted(again.rows[:, Info.X].tolist()) == wanted
+    assert sorted(again.rows[:, InfoColumn.X].tolist()) == wanted
     slide.write_bytes(b"another slide")
-    assert UnderWay(file).begun(slide) is None and not file.exists()
+    assert FeatureLog(file).begun(slide) is None and not file.exists()
 
 
 def part(*places: int) -> SlideFeatures:
     """Tiles at these places, whose features tell them."""
-    rows = np.zeros((len(places), len(Info)), np.int64)
-    rows[:, Info.X] = places
+    rows = np.zeros((len(places), len(InfoColumn)), np.int64)
+    rows[:, InfoColumn.X] = places
     return SlideFeatures(0, np.array(places, np.float32)[:, None] * np.ones(2, "f4"), rows)
 
 
@@ -175,7 +175,7 @@ def test_a_disk_that_was_full_for_a_while_costs_only_what_could_not_be_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As on a full disk: no file can grow beyond 500 bytes; of a tile there are 200."""
-    slide, log = tmp_path / "slide.tif", UnderWay(tmp_path / "log")
+    slide, log = tmp_path / "slide.tif", FeatureLog(tmp_path / "log")
     slide.write_bytes(b"some slide")
     present = file_identity(slide)
     assert present is not None
@@ -189,7 +189,7 @@ def test_a_disk_that_was_full_for_a_while_costs_only_what_could_not_be_written(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert log.append(part(128), present)
-    begun = UnderWay(tmp_path / "log").begun(slide)
+    begun = FeatureLog(tmp_path / "log").begun(slide)
     assert begun is not None and begun.corners[:, 0].tolist() == [0, 128]
     assert caplog.text.count("tiles under way are not kept") == 2
 
@@ -198,9 +198,9 @@ def test_another_number_of_features_is_refused_and_what_was_there_stays(
     dataset: Dataset, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with pytest.raises(OwnCodeError):
+    with pytest.raises(UserCodeError):
         predict(dataset, Breaks(2), out, **OPTIONS)
-    with pytest.raises(OwnCodeError, match=r"\(7, 2\).*must return a tensor of shape \(7, 3\)"):
+    with pytest.raises(UserCodeError, match=r"\(7, 2\).*must return a tensor of shape \(7, 3\)"):
         predict(dataset, lambda tiles: means(tiles)[:, :2], out, **OPTIONS)
     model = Breaks(100)
     predict(dataset, model, out, **OPTIONS)
@@ -213,7 +213,7 @@ def test_what_cannot_be_kept_is_told_and_ends_nothing(
     out = tmp_path / "out"
     out.mkdir()
     (out / ".a.h5.tiles").mkdir()  # a file cannot be written there
-    with caplog.at_level(logging.WARNING), pytest.raises(OwnCodeError):
+    with caplog.at_level(logging.WARNING), pytest.raises(UserCodeError):
         predict(dataset, Breaks(2), out, **OPTIONS)
     assert "tiles under way are not kept" in caplog.text
     model = Breaks(100)
@@ -236,7 +236,7 @@ def test_fewer_wanted_tiles_than_were_kept_are_all_that_is_written(
 
     options: dict[str, Any] = {**OPTIONS, "annotations": lambda path: drawn, "batch_size": 4}
     draw(300)
-    with pytest.raises(OwnCodeError):
+    with pytest.raises(UserCodeError):
         predict(dataset, Breaks(3), tmp_path / "out", **options)
     draw(130)  # centres at 32 and 96 lie within
     done = predict(dataset, means, tmp_path / "out", **options)

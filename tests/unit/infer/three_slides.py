@@ -9,7 +9,7 @@ import h5py
 import torch
 
 from pydmed_dali import Dataset, Size
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.support import folder_dataset
 
 SIZES = {"a": Size(300, 200), "b": Size(40, 30), "c": Size(260, 320)}

@@ -8,7 +8,7 @@ import pytest
 
 from pydmed_dali import Dataset
 from pydmed_dali.errors import OptionError
-from pydmed_dali.loader.own_masks import find_masks
+from pydmed_dali.pool.mask_files import find_masks
 
 
 def test_one_slide_takes_one_mask(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,12 +18,12 @@ from pydmed_dali.annotation.spans import find_spans
 from pydmed_dali.annotation.table import PolygonTable
 from pydmed_dali.errors import AnnotationError, SlideReadError
 from pydmed_dali.loader import annotated, annotation_processes, kept_annotations
-from pydmed_dali.loader.annotation_plan import AnnotationFile, ReadingRules
-from pydmed_dali.loader.annotation_processes import read_files
-from pydmed_dali.loader.kept_annotations import load_table
-from pydmed_dali.loader.pool import InProcessPool
+from pydmed_dali.pool.annotation_processes import read_files
+from pydmed_dali.pool.worker_pool import InProcessPool
 from pydmed_dali.slide.cache import Cache
-from pydmed_dali.slide.protocol import Slide
+from pydmed_dali.slide.slide import Slide
+from pydmed_dali.worker.annotation_cache import load_table
+from pydmed_dali.worker.annotation_plan import AnnotationFile, ReadingRules
 from tests.drawings import DRAWINGS, OUTPUTS, SHARES, annotate, join, take_masked, write_geojson
 
 RULES = ReadingRules()

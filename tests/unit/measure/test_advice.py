@@ -16,7 +16,7 @@ from pydmed_dali import (
     BigChunkLoader,
     BigChunkSource,
     Dataset,
-    Info,
+    InfoColumn,
     Patient,
     Point,
     Record,
@@ -27,12 +27,12 @@ from pydmed_dali.dali.device import core_count
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Region
 from pydmed_dali.measure import costs as costs_module
-from pydmed_dali.measure.advice import REUSES, Advice, Wishes, advise
+from pydmed_dali.measure.advice import REUSES, Advice, PlanRequest, advise
 from pydmed_dali.measure.costs import TYPICAL, Costs, _Trial, measure_costs
 from pydmed_dali.measure.forecast import Setting, SlideKind, forecast
 from pydmed_dali.measure.stopwatch import Timing
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 from pydmed_dali.slide.view import View
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.support import sum_up, take
 
 KIND = SlideKind(Size(60_000, 50_000), Size(256, 256))
@@ -45,7 +45,7 @@ def names_only(slides: int) -> Dataset:
 
 
 def asked(memory: float = 4.0, wanted: float | None = None, cores: int = 4) -> Advice:
-    wishes = Wishes(Size(224, 224), 256, int(memory * GIB), cores, wanted)
+    wishes = PlanRequest(Size(224, 224), 256, int(memory * GIB), cores, wanted)
     return advise(wishes, TYPICAL, KIND, names_only(100))
 
 
@@ -98,7 +98,7 @@ def test_a_wanted_speed_is_reached_with_the_fewest_crops_per_chunk() -> None:
 def test_without_a_speed_the_row_is_chosen_that_shows_new_pixels_and_repeats_few(
     memory: float, storage: float
 ) -> None:
-    wishes = Wishes(Size(224, 224), 256, int(memory * GIB), 4, None)
+    wishes = PlanRequest(Size(224, 224), 256, int(memory * GIB), 4, None)
     costs = replace(TYPICAL, storage_chunk=storage)
     advice = advise(wishes, costs, KIND, names_only(100))
     new = [option.new_megapixels_per_second for option in advice.options]
@@ -163,14 +163,14 @@ def test_decoding_and_mixing_are_as_forecast(tmp_path: Path) -> None:
         dataset, chunk_size=1024, crop_size=100, batch_size=32, resident=4, crops_per_chunk=12,
         num_workers=0,
     ) as source:  # fmt: skip
-        info = sum_up(take(source, 60))["info"].reshape(60, 32, len(Info))[10:]
+        info = sum_up(take(source, 60))["info"].reshape(60, 32, len(InfoColumn))[10:]
         stats, ring = source.stats(), source._engine.ring.layout.pixel_bytes
     read = stats.decode_amplification * stats.crops / (12 * stats.chunks_read)
     assert found.decode_amplification == pytest.approx(read, rel=0.2)
-    slides = [len(np.unique(batch[:, Info.SLIDE])) for batch in info]
+    slides = [len(np.unique(batch[:, InfoColumn.SLIDE])) for batch in info]
     assert found.slides_per_batch == pytest.approx(np.mean(slides), rel=0.15)
     pairs = [
-        sum(n * (n - 1) for n in np.unique(batch[:, Info.CHUNK], return_counts=True)[1])
+        sum(n * (n - 1) for n in np.unique(batch[:, InfoColumn.CHUNK], return_counts=True)[1])
         for batch in info
     ]
     assert found.same_chunk_pairs == pytest.approx(np.mean(pairs) / (32 * 31), rel=0.15)
@@ -218,7 +218,7 @@ def test_storage_that_is_waited_for_is_told_from_cores_that_are_too_few(tmp_path
 
 def test_where_storage_is_waited_for_all_cores_read() -> None:
     slow = replace(TYPICAL, storage_chunk=0.5)
-    wishes = Wishes(Size(224, 224), 256, 4 * GIB, 4, None)
+    wishes = PlanRequest(Size(224, 224), 256, 4 * GIB, 4, None)
     options = advise(wishes, slow, KIND, names_only(100)).options
     limited = [option for option in options if option.limit == "storage"]
     assert limited and {option.setting.num_workers for option in limited} == {4}

@@ -18,7 +18,7 @@ from pydmed_dali.errors import OptionError
 from pydmed_dali.pipelines import augment
 from pydmed_dali.pipelines.augment.cutout import GLASS
 from pydmed_dali.pipelines.augment.stain import HED
-from pydmed_dali.slide.tissue_slides import TISSUES, tissue_image
+from pydmed_dali.synthetic.tissue_slides import TISSUES, tissue_image
 
 SIDE = 64
 BATCH = 8

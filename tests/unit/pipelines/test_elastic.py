@@ -10,12 +10,12 @@ import pytest
 import torch
 from scipy import ndimage
 
-from pydmed_dali import BigChunkSource, Info, Point, Size, SmallChunkIterator
+from pydmed_dali import BigChunkSource, InfoColumn, Point, Size, SmallChunkIterator
 from pydmed_dali.errors import OptionError
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.pipelines.elastic import displace, elastic_field
 from pydmed_dali.plan.random import mix
-from pydmed_dali.slide.tissue_slides import tissue_image, write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import tissue_image, write_tissue_slide
 from tests.support import NAMES, folder_dataset
 
 SIZE, SMOOTHNESS, DEVIATION = 48, 5.0, 2.0
@@ -23,9 +23,9 @@ SIZE, SMOOTHNESS, DEVIATION = 48, 5.0, 2.0
 
 def rows(*chunks_and_crops: tuple[int, int]) -> torch.Tensor:
     """`info` of crops."""
-    info = torch.zeros(len(chunks_and_crops), len(Info), dtype=torch.int64)
+    info = torch.zeros(len(chunks_and_crops), len(InfoColumn), dtype=torch.int64)
     for row, (chunk, crop) in zip(info, chunks_and_crops, strict=True):
-        row[Info.CHUNK], row[Info.CROP] = chunk, crop
+        row[InfoColumn.CHUNK], row[InfoColumn.CROP] = chunk, crop
     return info
 
 

@@ -13,7 +13,7 @@ from pydmed_dali import BigChunkSource, Dataset, Size, SmallChunkIterator
 from pydmed_dali.errors import OptionError
 from pydmed_dali.pipelines.classification import MEAN, STD
 from pydmed_dali.pipelines.multi_scale import multi_scale, multi_scale_outputs
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 from tests.support import read_directly
 
 SIZE, SCALES = 32, (1, 2, 3, 4)

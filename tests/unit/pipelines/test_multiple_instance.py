@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pydmed_dali import BigChunkSource, Dataset, Info, SmallChunkIterator
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, SmallChunkIterator
 from pydmed_dali.errors import OptionError
 from pydmed_dali.pipelines.multiple_instance import multiple_instance
 from tests.support import NAMES
@@ -28,13 +28,13 @@ def test_each_bag_is_the_crops_of_one_chunk(coordinates: Dataset) -> None:
         loader = SmallChunkIterator(multiple_instance(source), NAMES, batches_per_epoch=4)
         for batch in loader:
             assert batch["image"].shape == (BAGS * CROPS, 3, 48, 48)
-            bags = batch["info"].reshape(BAGS, CROPS, len(Info))
-            assert (bags[:, :, Info.CHUNK] == bags[:, :1, Info.CHUNK]).all()
-            assert (bags[:, :, Info.CROP] == bags[:1, :, Info.CROP]).all()
-            assert sorted(bags[0, :, Info.CROP].tolist()) == list(range(CROPS))
+            bags = batch["info"].reshape(BAGS, CROPS, len(InfoColumn))
+            assert (bags[:, :, InfoColumn.CHUNK] == bags[:, :1, InfoColumn.CHUNK]).all()
+            assert (bags[:, :, InfoColumn.CROP] == bags[:1, :, InfoColumn.CROP]).all()
+            assert sorted(bags[0, :, InfoColumn.CROP].tolist()) == list(range(CROPS))
             labels = batch["label"].reshape(BAGS, CROPS)
             assert (labels == labels[:, :1]).all()
-            seen += bags[:, 0, Info.CHUNK].tolist()
+            seen += bags[:, 0, InfoColumn.CHUNK].tolist()
     assert seen == list(range(4 * BAGS))
 
 

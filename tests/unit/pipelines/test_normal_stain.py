@@ -16,7 +16,7 @@ from nvidia.dali.data_node import DataNode
 from pydmed_dali import (
     BigChunkSource,
     Dataset,
-    Info,
+    InfoColumn,
     MacenkoStain,
     Point,
     ReinhardStain,
@@ -27,9 +27,9 @@ from pydmed_dali import (
 )
 from pydmed_dali.errors import OptionError, StateError
 from pydmed_dali.pipelines import augment
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.slide import Pixels
 from pydmed_dali.slide.stain import LAB, LMS, MACENKO_REFERENCE, UNKNOWN, Stain, find_stain
-from pydmed_dali.slide.tissue_slides import TISSUES, tissue_image, write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import TISSUES, tissue_image, write_tissue_slide
 from tests.support import write_picture
 
 BATCH, SIDE, WIDE = 8, 64, 192
@@ -191,7 +191,7 @@ def test_a_source_gives_the_stain_of_each_crops_slide(
     seen = set()
     for batch in found:
         for numbers, row, image in zip(batch["stain"], batch["info"], batch["image"], strict=True):
-            slide = int(row[Info.SLIDE])
+            slide = int(row[InfoColumn.SLIDE])
             np.testing.assert_array_equal(numbers.numpy(), expected[slide])
             if slide == 3:
                 assert (image == 243).all(), "glass stays glass"

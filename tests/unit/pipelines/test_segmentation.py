@@ -16,7 +16,7 @@ from pydmed_dali.errors import OptionError, SourceError
 from pydmed_dali.pipelines.augment import crop_size_to_rotate, rotate_together, turn_together
 from pydmed_dali.pipelines.classification import MEAN, STD, normalised
 from pydmed_dali.pipelines.segmentation import segmentation
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.drawings import write_geojson
 
 SIZE = 48

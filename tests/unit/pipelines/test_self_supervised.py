@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from pydmed_dali import BigChunkSource, Dataset, Info, Size, SmallChunkIterator
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, Size, SmallChunkIterator
 from pydmed_dali.pipelines.classification import MEAN, STD
 from pydmed_dali.pipelines.self_supervised import OUTPUTS, self_supervised
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 from tests.support import write_picture
 
 OPTIONS: dict[str, Any] = {
@@ -66,7 +66,7 @@ def test_all_views_show_the_crop_that_info_names(tmp_path: Path) -> None:
         colour = np.where(np.arange(3) == channel, 190, 80).astype(np.uint8)
         write_picture(tmp_path / f"{channel}.tif", np.tile(colour, (512, 512, 1)))
     batch = first_views(Dataset.from_folder(tmp_path))
-    own = batch["info"][:, Info.SLIDE].numpy()
+    own = batch["info"][:, InfoColumn.SLIDE].numpy()
     assert len(set(own)) > 1
     for name in OUTPUTS[:-2]:
         shown = batch[name].numpy().mean(axis=(2, 3)) * STD + MEAN

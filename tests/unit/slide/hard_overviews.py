@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pydmed_dali.geometry import Point, Size
-from pydmed_dali.slide.protocol import Pixels
-from pydmed_dali.slide.tissue_slides import tissue_image
+from pydmed_dali.slide.slide import Pixels
+from pydmed_dali.synthetic.tissue_slides import tissue_image
 
 GLASS = (241, 240, 243)
 INKS = {

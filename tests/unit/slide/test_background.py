@@ -12,7 +12,7 @@ import tifffile
 from pydmed_dali import Point, Size
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.open_slide import open_slide
-from pydmed_dali.slide.protocol import Slide, SlideFacts
+from pydmed_dali.slide.slide import Slide, SlideFacts
 from tests.scanned_slides import write_scn
 from tests.support import write_picture
 

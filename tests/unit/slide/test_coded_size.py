@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pydmed_dali import Size
-from pydmed_dali.slide.coded_size import claimed_size
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.codec.coded_size import claimed_size
+from pydmed_dali.slide.slide import Pixels
 
 ENCODERS: dict[str, tuple[int, Callable[[Pixels], Any]]] = {
     "jpeg": (7, imagecodecs.jpeg8_encode),

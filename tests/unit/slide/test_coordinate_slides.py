@@ -10,8 +10,8 @@ import pytest
 
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Point, Size
-from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.slide import Pixels
+from pydmed_dali.synthetic.coordinate_slides import coordinate_pixels, write_coordinate_slide
 
 
 def read(slide: openslide.OpenSlide, level: int) -> Pixels:

@@ -14,7 +14,7 @@ from PIL import Image
 from pydmed_dali import Point, Size
 from pydmed_dali.errors import SlideReadError
 from pydmed_dali.slide.cache import Cache
-from pydmed_dali.slide.jpeg_tiles import JpegTiles
+from pydmed_dali.slide.codec.jpeg import JpegTiles
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.tiled_slide import TiledSlide
 from tests.unit.slide.tiled_files import CODINGS, Coding, tile_place, write_tiled

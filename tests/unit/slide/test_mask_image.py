@@ -17,7 +17,7 @@ from pydmed_dali.errors import OptionError, SlideMaskError
 from pydmed_dali.geometry import Size
 from pydmed_dali.slide import tissue_mask
 from pydmed_dali.slide.mask_image import MaskFile
-from pydmed_dali.slide.protocol import SlideFacts
+from pydmed_dali.slide.slide import SlideFacts
 from pydmed_dali.slide.tissue_mask import read_mask
 from pydmed_dali.slide.tissue_values import GivenValues, TissueValues
 

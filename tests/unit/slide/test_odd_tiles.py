@@ -18,12 +18,12 @@ from PIL import Image
 
 from pydmed_dali import PixelFormat, Point, Size
 from pydmed_dali.errors import SlideFormatError, SlideReadError
-from pydmed_dali.loader.channel_tiff import ChannelTiff
-from pydmed_dali.slide.jpeg2000_tiles import decode_jpeg2000
-from pydmed_dali.slide.jpeg_tiles import JpegTiles, OddTileError
+from pydmed_dali.slide.channel_tiff import ChannelTiff
+from pydmed_dali.slide.codec.jpeg import JpegTiles, OddTileError
+from pydmed_dali.slide.codec.jpeg2000 import decode_jpeg2000
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.slide import Pixels
 from pydmed_dali.slide.tiled_slide import TiledSlide
 from tests.unit.slide.tiled_files import APERIO, CODINGS, NO_CACHE, Coding, tile_place
 

@@ -9,8 +9,8 @@ import pytest
 
 from pydmed_dali import Point, Size, Slide
 from pydmed_dali.errors import SlideFormatError, SlideNotFoundError, SlideReadError
-from pydmed_dali.slide.coordinate_slides import coordinate_pixels, write_coordinate_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide, _flatten
+from pydmed_dali.synthetic.coordinate_slides import coordinate_pixels, write_coordinate_slide
 
 
 def test_facts_of_a_slide(tmp_path: Path) -> None:

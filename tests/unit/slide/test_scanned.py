@@ -15,7 +15,7 @@ from pydmed_dali.geometry import Region
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.facts_json import facts_from_json, facts_to_json
 from pydmed_dali.slide.open_slide import open_slide
-from pydmed_dali.slide.scanned import in_view, read_bounds
+from pydmed_dali.slide.scanned_bounds import in_view, read_bounds
 from tests.scanned_slides import write_scn
 
 BOUNDS = Region(Point(300, 200), Size(400, 600))

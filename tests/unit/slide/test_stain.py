@@ -13,7 +13,7 @@ from pydmed_dali import MacenkoStain, Point, ReinhardStain, Size, measure_stain
 from pydmed_dali.errors import OptionError, SlideNotFoundError
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.open_slide import open_slide
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.slide import Pixels
 from pydmed_dali.slide.stain import (
     LAB,
     LMS,
@@ -26,7 +26,7 @@ from pydmed_dali.slide.stain import (
 )
 from pydmed_dali.slide.stain_sample import sample_tissue
 from pydmed_dali.slide.tissue_mask import compute_mask
-from pydmed_dali.slide.tissue_slides import write_tissue_slide
+from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 from tests.support import write_picture
 
 Floats = NDArray[np.float64]

@@ -11,9 +11,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from pydmed_dali import PixelFormat, Point
-from pydmed_dali.cli_inspect import inspect_slide
+from pydmed_dali.cli.inspect import inspect_slide
 from pydmed_dali.errors import SlideFormatError
-from pydmed_dali.loader.channel_tiff import ChannelTiff
+from pydmed_dali.slide.channel_tiff import ChannelTiff
 from pydmed_dali.slide.open_slide import open_slide
 from tests.unit.slide.tiled_files import NO_CACHE
 

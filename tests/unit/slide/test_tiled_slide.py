@@ -18,10 +18,10 @@ from pydmed_dali import Point, Size, Slide
 from pydmed_dali.errors import SlideReadError
 from pydmed_dali.geometry import Region
 from pydmed_dali.slide import tiled_slide
-from pydmed_dali.slide.coordinate_slides import coordinate_pixels
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.tiled_slide import TiledSlide
+from pydmed_dali.synthetic.coordinate_slides import coordinate_pixels
 from tests.unit.slide.tiled_files import (
     CODINGS,
     NO_CACHE,

@@ -14,10 +14,10 @@ from pydmed_dali.geometry import Point, Size
 from pydmed_dali.slide import tissue_mask
 from pydmed_dali.slide.mask_image import MaskFile
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.slide import Pixels
 from pydmed_dali.slide.tissue_mask import TissueMask, compute_mask, mask_size, overview, read_mask
-from pydmed_dali.slide.tissue_slides import tissue_image
 from pydmed_dali.slide.tissue_threshold import otsu, tissue_pixels
+from pydmed_dali.synthetic.tissue_slides import tissue_image
 from tests.support import write_picture
 
 GLASS = (241, 240, 243)

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from pydmed_dali.geometry import Size
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
-from pydmed_dali.slide.protocol import Pixels
+from pydmed_dali.slide.slide import Pixels
 from pydmed_dali.slide.tissue_mask import TissueMask, compute_mask, mask_size, overview
 from pydmed_dali.slide.tissue_threshold import tissue_pixels
 from tests.unit.slide import hard_overviews as hard

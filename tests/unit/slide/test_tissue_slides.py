@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Point, Size
-from pydmed_dali.slide.protocol import Pixels
-from pydmed_dali.slide.tissue.image import TissueImage
-from pydmed_dali.slide.tissue.stains import GROUND
-from pydmed_dali.slide.tissue_slides import TISSUES, tissue_image, write_tissue_slide
+from pydmed_dali.slide.slide import Pixels
+from pydmed_dali.synthetic.stains import GROUND
+from pydmed_dali.synthetic.tissue_image import TissueImage
+from pydmed_dali.synthetic.tissue_slides import TISSUES, tissue_image, write_tissue_slide
 
 WHOLE = Size(8192, 8192)
 SMALL = Size(2000, 1300)
@@ -34,7 +34,7 @@ def images() -> dict[tuple[str, int], TissueImage]:
 @pytest.fixture
 def small_texture(monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of the painting, for tests that do not look at it: it takes most of their time."""
-    monkeypatch.setattr("pydmed_dali.slide.tissue.image._SIDE", 1024)
+    monkeypatch.setattr("pydmed_dali.synthetic.tissue_image._SIDE", 1024)
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from PIL import Image
 
 from pydmed_dali import BigChunkSource, Dataset, Point, Size
 from pydmed_dali.errors import SlideScaleError
-from pydmed_dali.slide.coordinate_slides import write_coordinate_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
-from pydmed_dali.slide.protocol import Slide
+from pydmed_dali.slide.slide import Slide
 from pydmed_dali.slide.view import choose_view, read_view
+from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.support import all_of, take
 
 

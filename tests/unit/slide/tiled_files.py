@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from pydmed_dali.geometry import Point, Size
 from pydmed_dali.slide.cache import Cache
-from pydmed_dali.slide.coordinate_slides import coordinate_pixels
-from pydmed_dali.slide.protocol import Pixels, Slide
-from pydmed_dali.slide.pyramid_writer import level_sizes
-from pydmed_dali.slide.tissue_slides import tissue_image
+from pydmed_dali.slide.slide import Pixels, Slide
+from pydmed_dali.synthetic.coordinate_slides import coordinate_pixels
+from pydmed_dali.synthetic.pyramid_writer import level_sizes
+from pydmed_dali.synthetic.tissue_slides import tissue_image
 
 Source = Callable[[Point, Size, int], Pixels]
 APERIO = "Aperio Image Library v11.2.1\nwritten for a test|AppMag = 20|MPP = 0.5"

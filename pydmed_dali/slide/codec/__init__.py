@@ -1,0 +1,1 @@
+"""Codecs: coded bytes to pixels."""

@@ -1,0 +1,1 @@
+"""Sources: options, engine, schedule, iterator and saved states; what users hold."""

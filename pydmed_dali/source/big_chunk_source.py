@@ -1,0 +1,256 @@
+"""The source: resident BigChunks as an endless, or finite, stream of batches of SmallChunks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from pydmed_dali.annotation.defaults import EXCLUSIONS, MOST_BYTES
+from pydmed_dali.dali.device import choose_device, current_gpu
+from pydmed_dali.dataset import Dataset
+from pydmed_dali.errors import OptionError
+from pydmed_dali.geometry import Size
+from pydmed_dali.plan.depth import Depth
+from pydmed_dali.plan.weights import read_weights
+from pydmed_dali.pool.annotation_files import Classes, plan_annotations
+from pydmed_dali.pool.companion_files import CompanionFiles
+from pydmed_dali.pool.mask_files import Masks, mask_rules, plan_tissue
+from pydmed_dali.pool.worker_pool import pickle_loader
+from pydmed_dali.slide.cache import cache_folder
+from pydmed_dali.slide.frame import check_frame
+from pydmed_dali.slide.tissue_values import GivenValues
+from pydmed_dali.source.base import usual_workers
+from pydmed_dali.source.engine import Engine
+from pydmed_dali.source.feedback import TrainingFeedback
+from pydmed_dali.source.options import Options
+from pydmed_dali.source.pipeline_binding import PipelineBinding
+from pydmed_dali.source.ranks import choose_rank
+from pydmed_dali.source.running import RunningSource
+from pydmed_dali.source.schedule import crop_schedule, make_sampler, slides_left_out
+from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
+
+
+class BigChunkSource(RunningSource):
+    """Keeps BigChunks of a dataset resident and deals SmallChunks of them to one DALI pipeline.
+
+    Args:
+        dataset: the patients and their slides.
+        chunk_size: side of a BigChunk in pixels, or a `Size`: what is read from disk at once.
+        crop_size: side of a SmallChunk in pixels, or a `Size`.
+        batch_size: crops in a batch (N).
+        level: the level of the slides to read, 0 unless `mpp` or `magnification` is given.
+        mpp: micrometres per pixel to read at, instead of `level`. A level within 5% serves as it
+            is; otherwise the next finer level is resampled. Slides that are coarser, or do not tell
+            their mpp, are skipped and reported.
+        magnification: magnification to read at, e.g. 20, instead of `level` or `mpp`: by the
+            objective power that a slide's file tells, else by 10 / mpp. See docs/sampling.md.
+        default_mpp: micrometres per level-0 pixel of slides that do not tell theirs, and only of
+            those: each is named in the log once.
+        mpp_override: micrometres per level-0 pixel of every slide, whatever its file tells: for
+            files that tell a wrong one.
+        min_tissue: part of every crop that must be tissue, above 0 and at most 1 (0.5 is usual), by
+            a mask of the slide; None draws from the whole slide, glass included. Slides with no
+            such crop are skipped and reported. See docs/sampling.md.
+        masks: masks of your own, for `min_tissue`: a folder of images named as the slides, or a
+            function from a slide's path to its mask's, or to None for a computed mask, or, of one
+            slide, its mask. An image covers the whole slide at any resolution; what is not 0
+            (black) is tissue, and must have one value or colour.
+        tissue_values: which values of masks are tissue, where they have several: whole numbers, or
+            colours as "#ff0000"; `[1, 3]`, `range(128, 256)` or "1, 3-5". See docs/sampling.md.
+        annotations: what is drawn on the slides: a folder of files (GeoJSON, or the XML of ASAP or
+            ImageScope) named as the slides, or a function from a slide's path to its file's, or to
+            None, or, of one slide, its file. Crops then have a `mask` and a `class_number`. See
+            docs/sampling.md.
+        classes: the classes of annotations that are numbered 1, 2, ..., in this order; where they
+            overlap, the later one counts. A mapping to shares, e.g. `{"tumor": 0.5}`, has crops
+            drawn by class: so many have their centre in it, what is left of 1 outside of all. By
+            default all classes there are, sorted, and crops from anywhere.
+        exclusions: classes of annotations whose regions are cut out of all others, in any case of
+            letters: `["_2"]` for CAMELYON16's files. By default `Exclusion` and QuPath's `Ignore*`.
+        max_annotation_bytes: the largest annotation file that is read; others are an error.
+        frame: of slides that tell which rectangle was scanned (MIRAX, Leica and others), what
+            annotations and masks refer to: `bounds`, that rectangle, as QuPath exports them;
+            `slide`, all that OpenSlide shows. `auto` decides by the program that writes such
+            annotations, and by a mask's proportions, and says so in the log. See docs/datasets.md.
+        cache_dir: folder in which facts of slides and computed masks are kept for the next run;
+            None for the one named by PYDMED_DALI_CACHE, else `pydmed-dali` in the user's cache
+            folder.
+        resident: BigChunks from which the crops of a batch are mixed (S).
+        crops_per_chunk: crops taken of each BigChunk before it is replaced (R).
+        num_workers: loader processes; 0 reads in the calling process. By default one less than the
+            cores, at most 8.
+        seed: with the dataset, decides every crop. Timing and `num_workers` decide nothing, but
+            for when a slide that kills or blocks its readers is given up.
+        balance: `patient` visits every patient equally often, so that a label comes as often as it
+            has patients; `label` visits every label equally often, and within it every patient;
+            `slide` visits every slide equally often; `tissue` visits slides by the area of their
+            tissue, which `measure_tissue` must have found out. None is `slide` for a finite source without
+            `weights`, so that a run leaves no slide out, else `patient`.
+        weights: a positive number for each patient's id, 1 for those not named: visits are shared
+            by them, with `label` within each label. See `set_weights` and docs/sampling.md.
+        passes: None for an endless source (training); 1 for a finite one that visits every slide
+            once, then ends with StopIteration and can be run again (validation); n for n visits.
+            By another `balance` a run may leave slides out: a warning and `report()` say which.
+            Finite sources of several ranks may differ by some batches in length.
+        rank, world_size: this process among those that share the dataset, as in torch.distributed;
+            0 and 1 for one that shares it with none. None for both has them found out: of
+            torch.distributed where it is initialised, else of what started the process (torchrun,
+            srun, mpirun). `report()` tells what was found. See docs/training.md.
+        device: `cpu`, `gpu`, or `auto` for the GPU where there is one: torch's current one.
+        residency: where the BigChunks lie. `host`: in shared memory, cropped on the CPU. `device`:
+            in GPU memory, cropped there. `mapped`: in shared memory, cropped by the GPU. `auto`:
+            `device` where there is a GPU and the ring fits, else `host`. See docs/gpu.md.
+        gpu_memory_share: part of the GPU's free memory that the ring may take with `device`; the
+            rest is left for the model.
+        prefetch_depth: the largest prefetch_queue_depth a pipeline of this source may have.
+        on_error: `skip` replaces what cannot be read, logs it and lists it in `stats`; `raise`
+            stops with the first such error.
+        read_timeout: seconds after which a worker that reads one chunk is taken to hang.
+        stain_statistics: `macenko` or `reinhard` has how each slide is stained come with its crops,
+            for the pipelines' blocks of these names; None asks for nothing. See docs/pipelines.md.
+        loader: how slides are opened and read; a `BigChunkLoader` subclass for other formats.
+        crop_depth: slices of a SmallChunk, of volumes; None for slides. See docs/volumes.md.
+        chunk_depth: slices of a BigChunk, of volumes; by default as many as a SmallChunk's.
+
+    Raises `OptionError` for options that cannot work and `RingMemoryError` when the ring does not
+    fit in free memory, both before any process is started.
+
+    A context manager; `close` ends the workers. One source serves one pipeline.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        chunk_size: int | Size = 4096,
+        crop_size: int | Size = 224,
+        batch_size: int = 256,
+        level: int | None = None,
+        mpp: float | None = None,
+        magnification: float | None = None,
+        default_mpp: float | None = None,
+        mpp_override: float | None = None,
+        min_tissue: float | None = None,
+        masks: Masks | None = None,
+        tissue_values: GivenValues | None = None,
+        annotations: CompanionFiles | None = None,
+        classes: Classes | None = None,
+        exclusions: Collection[str] = EXCLUSIONS,
+        max_annotation_bytes: int = MOST_BYTES,
+        frame: str = "auto",
+        cache_dir: str | os.PathLike[str] | None = None,
+        resident: int = 32,
+        crops_per_chunk: int = 512,
+        num_workers: int | None = None,
+        seed: int = 0,
+        balance: str | None = None,
+        weights: Mapping[str, float] | None = None,
+        passes: int | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+        device: str = "auto",
+        residency: str = "auto",
+        gpu_memory_share: float = 0.5,
+        prefetch_depth: int = 2,
+        on_error: str = "skip",
+        read_timeout: float = 300.0,
+        stain_statistics: str | None = None,
+        loader: BigChunkLoader | None = None,
+        crop_depth: int | None = None,
+        chunk_depth: int | None = None,
+    ) -> None:
+        if not isinstance(dataset, Dataset):
+            raise OptionError(
+                f"dataset must be a Dataset, not {dataset!r}; Dataset.from_folder makes one"
+            )
+        if loader is not None and not isinstance(loader, BigChunkLoader):
+            raise OptionError(f"loader must be an instance of a BigChunkLoader, not {loader!r}")
+        loader = loader or BigChunkLoader()
+        if crop_depth is None and chunk_depth is not None:
+            raise OptionError("chunk_depth is for volumes: give a crop_depth too")
+        if crop_depth is not None and (annotations is not None or masks is not None):
+            raise OptionError("annotations and masks are for slides, crop_depth is for volumes")
+        if level is None and mpp is None and magnification is None:
+            level = 0
+        self._ranks = choose_rank(rank, world_size)
+        if balance is None:
+            balance = "slide" if passes is not None and weights is None else "patient"
+        if num_workers is None:
+            num_workers = usual_workers()
+        self.options = Options(
+            chunk=Size.of(chunk_size, "chunk_size"),
+            crop=Size.of(crop_size, "crop_size"),
+            batch_size=batch_size,
+            level=level,
+            mpp=mpp,
+            magnification=magnification,
+            default_mpp=default_mpp,
+            mpp_override=mpp_override,
+            min_tissue=min_tissue,
+            tissue_rules=mask_rules(min_tissue, masks, tissue_values, check_frame(frame)),
+            computes_masks=min_tissue is not None and masks is None,
+            resident=resident,
+            crops_per_chunk=crops_per_chunk,
+            num_workers=num_workers,
+            seed=seed,
+            balance=balance,
+            weights=None if weights is None else read_weights(dataset, weights),
+            passes=passes,
+            rank=self._ranks.rank,
+            world_size=self._ranks.world_size,
+            prefetch_depth=prefetch_depth,
+            residency=residency,
+            gpu_memory_share=gpu_memory_share,
+            on_error=on_error,
+            read_timeout=read_timeout,
+            stain_statistics=stain_statistics,
+            pixel=loader.pixel_format,
+            depth=None if crop_depth is None else Depth(chunk_depth or crop_depth, crop_depth),
+        )
+        self.dataset = dataset
+        self.device = choose_device(device)
+        self._gpu = current_gpu() if self.device == "gpu" else None
+        self._binding = PipelineBinding(batch_size, prefetch_depth, self._gpu)
+        tissue = plan_tissue(dataset, min_tissue, masks, tissue_values, frame)
+        folder = cache_folder(cache_dir)
+        annotated = plan_annotations(
+            dataset, annotations, classes, folder, exclusions, max_annotation_bytes, frame
+        )
+        if annotated is not None:
+            self.options = replace(self.options, annotated=annotated.identity)
+        pickle_loader(loader)
+        sampler = make_sampler(self.options, dataset, annotated)
+        self._left_out = slides_left_out(self.options, dataset, annotated)
+        self._engine = Engine(
+            self.options,
+            crop_schedule(self.options, sampler),
+            dataset,
+            loader,
+            tissue,
+            folder,
+            self.device,
+            self._gpu,
+            annotated,
+        )
+        self._feedback = TrainingFeedback(self._engine, sampler, dataset)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of a finite run, or, endless, those in which every patient is visited once."""
+        if self._engine.window.batches is not None:
+            return self._engine.window.batches
+        crops = self._engine.visits_per_pass * self.options.crops_per_chunk
+        return -(-crops // (self.options.world_size * self.options.batch_size))
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the source ends with StopIteration after `passes` visits of every patient."""
+        return self._engine.window.chunks is not None
+
+    def crops_in_batch(self, batch: int) -> int:
+        """Crops of a batch without the copies that fill a finite run's last one."""
+        if self._engine.window.chunks is None:
+            return self.batch_size
+        crops = self._engine.window.chunks * self.options.crops_per_chunk
+        return min(self.batch_size, crops - batch * self.batch_size)

@@ -1,0 +1,1 @@
+"""Slides made for tests and the demonstration: coordinate slides and synthetic tissue."""

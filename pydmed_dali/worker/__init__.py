@@ -1,0 +1,1 @@
+"""The worker process: what runs in it, and the messages that reach it and leave it."""
