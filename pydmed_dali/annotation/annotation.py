@@ -49,8 +49,8 @@ class Annotation:
         if wrong or not self.polygons:
             raise AnnotationError(
                 f"a region of class {self.class_name!r} needs valid polygons, but {len(wrong)} of "
-                f"{len(self.polygons)} are invalid or empty ({shorten_list(wrong) or 'none is given'}); "
-                "shapely.make_valid repairs them"
+                f"{len(self.polygons)} are invalid or empty ("
+                f"{shorten_list(wrong) or 'none is given'}); shapely.make_valid repairs them"
             )
 
     @classmethod

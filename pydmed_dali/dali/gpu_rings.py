@@ -33,8 +33,9 @@ def refuse_gpu_overrun(layout: Layout, free: int, share: float, gpu: int) -> Non
         raise RingMemoryError(
             f"the ring needs {format_gib(layout.ring_bytes)} of GPU memory ({layout.description}), "
             f"but gpu_memory_share={share:g} of the {format_gib(free)} that are "
-            f"free on GPU {gpu} is {format_gib(room)}; lower {layout.limiting_option}, resident, batch_size or "
-            "num_workers, raise gpu_memory_share, or use residency='mapped' or 'host'"
+            f"free on GPU {gpu} is {format_gib(room)}; lower "
+            f"{layout.limiting_option}, resident, batch_size or num_workers, raise "
+            "gpu_memory_share, or use residency='mapped' or 'host'"
         )
 
 

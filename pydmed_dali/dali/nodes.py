@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
+from pydmed_dali.dali.batch import Batch
 from pydmed_dali.dali.device import Device
 from pydmed_dali.dali.image_list import Images
 from pydmed_dali.dali.mask_nodes import MaskNodes, make_mask_nodes
@@ -18,7 +19,6 @@ from pydmed_dali.errors import SourceError
 from pydmed_dali.geometry import Size
 from pydmed_dali.plan.depth import Depth
 from pydmed_dali.slide.pixel_format import PixelFormat
-from pydmed_dali.source.batch_builder import Batch
 
 
 @dataclass(frozen=True, slots=True)

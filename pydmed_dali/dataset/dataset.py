@@ -248,8 +248,8 @@ def _check_classes(classes: tuple[Label, ...], labels: Iterable[Label]) -> None:
     unknown = [repr(label) for label in labels if label not in classes]
     if unknown:
         raise DatasetError(
-            f"the labels {shorten_list(unknown)} are not among the classes {classes}; classes holds every "
-            "label once"
+            f"the labels {shorten_list(unknown)} are not among the classes {classes}; "
+            "classes holds every label once"
         )
     if len(set(classes)) < len(classes):
         raise DatasetError(f"the classes {classes} hold a label twice")

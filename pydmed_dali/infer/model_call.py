@@ -48,8 +48,8 @@ def to_finite_array(output: torch.Tensor, rows: Rows, source: TileSource) -> Fea
         path = source.dataset.slides[int(row[InfoColumn.SLIDE])].path
         raise UserCodeError(
             f"the model returned what is no finite number for {int((~good).sum())} of "
-            f"{len(rows)} tiles, the first one of {path} at x={row[InfoColumn.X]}, y={row[InfoColumn.Y]} "
-            "(level-0 pixels)"
+            f"{len(rows)} tiles, the first one of {path} at "
+            f"x={row[InfoColumn.X]}, y={row[InfoColumn.Y]} (level-0 pixels)"
         )
     found: Features = values.numpy()
     return found

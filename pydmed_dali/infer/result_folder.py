@@ -140,8 +140,8 @@ class ResultFolder:
             strangers = sorted(self._folder.glob(f"*{self._suffix}"))
             if strangers:
                 raise OptionError(
-                    f"{self._folder} has no {_RUN} that tells what made {shorten_list(strangers)}; use "
-                    "another folder"
+                    f"{self._folder} has no {_RUN} that tells what made {shorten_list(strangers)}; "
+                    "use another folder"
                 )
             return
         try:

@@ -127,8 +127,8 @@ def disk_space_errors(folder: Path, size: int) -> Iterator[None]:
         yield
     except OSError as error:
         raise ResultError(
-            f"{folder} has no room for the scores of a slide under way, {format_gib(size)} ({error}); "
-            "make room, lower chunk_size, or have the model score fewer pixels"
+            f"{folder} has no room for the scores of a slide under way, {format_gib(size)} "
+            f"({error}); make room, lower chunk_size, or have the model score fewer pixels"
         ) from error
 
 

@@ -24,8 +24,8 @@ def read_weights(dataset: Dataset, weights: Mapping[str, float]) -> tuple[float,
     unknown = [repr(name) for name in weights if name not in known]
     if unknown:
         raise OptionError(
-            f"weights names patients that are not in the dataset: {shorten_list(unknown)}; a patient's id "
-            f"is like {dataset.patients[0].id!r}"
+            f"weights names patients that are not in the dataset: {shorten_list(unknown)}; a "
+            f"patient's id is like {dataset.patients[0].id!r}"
         )
     for name, value in weights.items():
         if not _is_weight(value):

@@ -119,7 +119,7 @@ class ChunkScheduler:
         self._dataset, self._sampler, self._window = dataset, sampler, window
         self._visit_of, self._ring, self._pool = visit_of, ring, pool
         self._on_ready, self._on_error = on_ready, on_error
-        self.patient_queue = turns
+        self.patient_queue = patient_queue
         self._slots = Slots(ring.layout.slots)
         self._searches: dict[int, _Search] = {}
         self._places: dict[int, int] = {}
@@ -144,9 +144,9 @@ class ChunkScheduler:
         """
         if batch < self._acknowledged_batch:
             raise SourceError(
-                f"something was said after batch {batch}, but batch {self._acknowledged_batch} is handed out, "
-                "and BigChunks that should heed it may be begun; say it with the latest batch's "
-                "info, before the next one is taken"
+                f"something was said after batch {batch}, but batch {self._acknowledged_batch} is "
+                "handed out, and BigChunks that should heed it may be begun; say it with the "
+                "latest batch's info, before the next one is taken"
             )
         return self._window.first_chunk(batch) + self.horizon
 

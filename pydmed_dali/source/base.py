@@ -206,8 +206,8 @@ class BaseSource(ABC):
     def _next_images(self, _: int) -> Images:
         """DALI's callback for the ring: always the same list, so nothing is copied.
 
-        DALI numbers the calls, but anew in each epoch and process: the dealer counts by itself. A
-        callback without an argument would have DALI warn wherever it makes checkpoints.
+        DALI numbers the calls, but anew in each epoch and process: the batch builder counts by
+        itself. A callback without an argument would have DALI warn wherever it makes checkpoints.
         """
         self.refuse_if_over()
         return self._engine.ring.images

@@ -1,13 +1,13 @@
-"""The dealer: puts together, call after call, the index arrays of one batch of crops."""
+"""The batch builder puts together, call after call, the index arrays of one batch of crops."""
 
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pydmed_dali.dali.batch import Batch
 from pydmed_dali.dali.image_list import RingImages
 from pydmed_dali.geometry import Size
 from pydmed_dali.plan.tile_window import TileWindow
@@ -15,27 +15,6 @@ from pydmed_dali.plan.window import Window
 from pydmed_dali.pool.chunk_scheduler import ChunkScheduler
 from pydmed_dali.source.provenance import InfoColumn, SlotRows
 from pydmed_dali.source.slot_stains import SlotStains
-
-
-class Batch(NamedTuple):
-    """What one call of the source hands to DALI beside the pool of images; N rows each."""
-
-    in_ids: NDArray[np.int32]
-    """(N, D): which image of the pool; D is 1, or the slices of a crop of a volume."""
-    in_anchors: NDArray[np.int32]
-    """(N, D, 2): (y, x) of the crop, or its slice, in that image."""
-    shapes: NDArray[np.int32]
-    """(N, D, 2): (height, width) of the crop."""
-    label: NDArray[np.int64]
-    """(N,): the patient's label number."""
-    info: NDArray[np.int64]
-    """(N, columns of `InfoColumn`)."""
-    stain: NDArray[np.float32] | None = None
-    """(N, rows, 3): how the crop's slide is stained; None where that was not asked for."""
-
-    def given(self) -> tuple[NDArray[Any], ...]:
-        """What there is of them, in this order."""
-        return tuple(array for array in self if array is not None)
 
 
 class BatchBuilder:
@@ -47,19 +26,19 @@ class BatchBuilder:
     def __init__(
         self,
         window: Window | TileWindow,
-        residents: ChunkScheduler,
+        scheduler: ChunkScheduler,
         rows: SlotRows,
         tables: NDArray[np.int32],
-        pool: RingImages,
+        images: RingImages,
         labels: NDArray[np.int64],
         crop: Size,
         stains: SlotStains | None = None,
     ) -> None:
-        self._window, self._residents, self._rows = window, residents, rows
-        self._tables, self._pool, self._labels = tables, pool, labels
+        self._window, self._scheduler, self._rows = window, scheduler, rows
+        self._tables, self._images, self._labels = tables, images, labels
         self._stains = stains
         shape = np.array((crop.height, crop.width), np.int32)
-        self._shapes = np.tile(shape, (window.batch_size, pool.pastes, 1))
+        self._shapes = np.tile(shape, (window.batch_size, images.pastes, 1))
         self._call = self._begun_at = 0
         self._run_over = False
 
@@ -71,12 +50,12 @@ class BatchBuilder:
     @property
     def has_begun(self) -> bool:
         """Whether a batch was asked for."""
-        return self._residents.tally.requested_at is not None
+        return self._scheduler.tally.requested_at is not None
 
     def begin_at(self, call: int) -> None:
         """Continue a saved run with this call; only before the first one."""
         self._call = self._begun_at = call
-        self._residents.start_at(call)
+        self._scheduler.start_at(call)
 
     @property
     def begins_again(self) -> bool:
@@ -103,7 +82,7 @@ class BatchBuilder:
             run -= 1
         start = self._window.first_chunk(run * (self._window.batches or 0))
         first = self._window.first_chunk(run * (self._window.batches or 0) + batches)
-        return {g - start: place for g, place in self._residents.places_from(first).items()}
+        return {g - start: place for g, place in self._scheduler.places_from(first).items()}
 
     def next_batch(self, depth: int) -> Batch:
         """The next batch; `depth` is the prefetch depth of the pipeline that asks."""
@@ -119,16 +98,16 @@ class BatchBuilder:
 
     def close(self) -> None:
         """Let go of the ring's memory; the counters stay."""
-        del self._tables, self._pool
+        del self._tables, self._images
 
     def _deal(self, batch: int, depth: int) -> Batch:
-        tally = self._residents.tally
+        tally = self._scheduler.tally
         tally.requested_at = tally.requested_at or time.monotonic()
-        waited = self._residents.require(self._call, depth)
+        waited = self._scheduler.require(self._call, depth)
         chunks, crops, valid = self._window.deal(self._call)
         slots = chunks % len(self._tables)
         anchors = self._tables[slots, crops]
-        in_ids, in_anchors = self._pool.address(slots, crops, anchors)
+        in_ids, in_anchors = self._images.address(slots, crops, anchors)
         info = self._rows.rows(batch, slots, crops, anchors, valid)
         tally.count_batch(int(valid.sum()), len(np.unique(info[:, InfoColumn.SLIDE])), waited)
         tally.count_classes(info[valid, InfoColumn.CLASS])

@@ -1,4 +1,4 @@
-"""What stands behind a source: plan, ring, pool and dealer, made from its options in that order."""
+"""The engine behind a source: it makes plan, ring, pool and batch builder, in that order."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Engine:
     def __init__(
         self,
         options: Options,
-        work: Schedule[Window] | Schedule[TileWindow],
+        schedule: Schedule[Window] | Schedule[TileWindow],
         dataset: Dataset,
         loader: BigChunkLoader,
         tissue: TissuePlan | None,
@@ -52,14 +52,14 @@ class Engine:
         annotated: AnnotationPlan | None = None,
         workers: WorkerPool | None = None,
     ) -> None:
-        """`workers` is a pool with the same loader that has no work: it goes on in the ring."""
+        """`workers` is a pool with the same loader that has no jobs: it goes on in the ring."""
         self.options = options
         self.owner = os.getpid()
         """The process that made it: a forked child has its workers' channels and ring, too."""
         pickle_loader(loader)
         self.annotated = annotated
-        self.visits_per_pass = work.sampler.visits_per_pass
-        self.window: Window | TileWindow = work.window
+        self.visits_per_pass = schedule.sampler.visits_per_pass
+        self.window: Window | TileWindow = schedule.window
         need = self._ring_need(gpu or 0)
         self.residency = choose_residency(options.residency, device, need)
         self.ring = open_ring(self.residency, need)
@@ -71,7 +71,7 @@ class Engine:
         def start_pool(shared: SharedArena, arena: Arena) -> Pool:
             plan = ReadPlan(
                 arena.layout,
-                work.placer,
+                schedule.placer,
                 options.scale,
                 tissue,
                 cache,
@@ -95,7 +95,7 @@ class Engine:
 
         self.scheduler = ChunkScheduler(
             dataset,
-            work.sampler,
+            schedule.sampler,
             self.window,
             partial(_visit, self.window, options),
             self.ring,
@@ -106,7 +106,7 @@ class Engine:
             PatientQueue() if has_policy(loader) and options.passes is None else None,
         )
         labels = np.asarray(dataset.label_numbers, np.int64)
-        pool_list = RingImages(
+        ring_images = RingImages(
             need.layout, need.slots_per_image, options.chunk.height, options.depth
         )
         self.batch_builder = BatchBuilder(
@@ -114,7 +114,7 @@ class Engine:
             self.scheduler,
             rows,
             self.ring.tables,
-            pool_list,
+            ring_images,
             labels,
             options.crop,
             stains,

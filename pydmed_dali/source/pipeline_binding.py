@@ -1,4 +1,4 @@
-"""The bond between a source and the one pipeline it serves, and the rules that come with it."""
+"""The binding between a source and the one pipeline it serves, and the rules that come with it."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ def make_state(
     """A state of plain values: dicts, strings and numbers, so that loading one runs no code.
 
     `places` says of each chunk that was loaded already which of its candidates it took, `told` what
-    the training loop said on the way: see `TrainingFeedback.state`. Numbers that are keys are written as
-    strings, as JSON would.
+    the training loop said on the way: see `TrainingFeedback.state`. Numbers that are keys are
+    written as strings, as JSON would.
     """
     return seal(
         {

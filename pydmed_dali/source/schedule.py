@@ -1,7 +1,7 @@
 """The work of a source: which chunks come in which order, and which of their crops make a batch.
 
-`crop_schedule` is that of a `BigChunkSource`, random crops; `tile_schedule` that of a `TileSource`, every
-tile once.
+`crop_schedule` is that of a `BigChunkSource`, random crops; `tile_schedule` that of a `TileSource`,
+every tile once.
 """
 
 from __future__ import annotations

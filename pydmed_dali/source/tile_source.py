@@ -54,8 +54,9 @@ class TileSource(BaseSource):
     reach beyond the edge, where they show the slide's background; a slide smaller than a tile has
     one. Slides come in the dataset's order, and of each all tiles before the next slide's; within a
     slide they come BigChunk after BigChunk, `info` tells where each lies. The last batch, and now
-    and then one that would touch many tiny slides, is filled with copies that are not `InfoColumn.VALID`;
-    `SmallChunkIterator` cuts them off. A run ends with StopIteration, and can be repeated.
+    and then one that would touch many tiny slides, is filled with copies that are not
+    `InfoColumn.VALID`; `SmallChunkIterator` cuts them off. A run ends with StopIteration, and can
+    be repeated.
 
     Args:
         dataset: the patients and their slides.
@@ -71,8 +72,9 @@ class TileSource(BaseSource):
         annotations, classes: only tiles whose centre lies in one of these classes, by default any
             that is drawn; files as for `BigChunkSource`.
         exclusions, max_annotation_bytes, frame: as for `BigChunkSource`.
-        done: tiles that need not come again, by their slide's path: (n, 2), `InfoColumn.X` and `InfoColumn.Y`
-            as an earlier run showed them. Where nothing of a slide would be left, it comes whole.
+        done: tiles that need not come again, by their slide's path: (n, 2),
+            `InfoColumn.X` and `InfoColumn.Y` as an earlier run showed them. Where nothing of a
+            slide would be left, it comes whole.
         chunk_size: side of a BigChunk in pixels, or a `Size`: what is read from disk at once.
         rank, world_size: this process among several that have slides of their own, for the report:
             none are shared out here, every process gets all tiles of its dataset. None for both has
@@ -246,7 +248,7 @@ class TileSource(BaseSource):
     def grid_places(self, slide: int, corners: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n, 2), row and column in the slide's grid, of tiles with these corners.
 
-        `corners` is (n, 2), (x, y) in level-0 pixels, as `InfoColumn.X` and `InfoColumn.Y` tell them.
+        `corners` is (n, 2), (x, y) in level-0 pixels: `InfoColumn.X`, `InfoColumn.Y`.
         """
         found: NDArray[np.int64] = np.rint(corners / self.level0_strides[slide]).astype(np.int64)
         return found[:, ::-1]

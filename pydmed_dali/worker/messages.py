@@ -1,8 +1,8 @@
 """What the parent and a worker say to each other.
 
-    parent -> worker   Job, Job, ..., and between jobs, Anew; the channel's end means: finish
+    parent -> worker   Job, Job, ..., and between jobs, Reconfigure; the channel's end means: finish
     worker -> parent   Hello, then per job: Started, and Loaded or Failed; of a survey, in the place
-                       of Loaded, Pieces and Surveyed
+                       of Loaded, AnswerPart and Surveyed
 
 One channel a worker, with one writer at each end: a Unix socket of whole messages (SOCK_SEQPACKET),
 so that a process killed while it writes leaves either its message or nothing.

@@ -1,4 +1,4 @@
-"""Turns: one visit of a patient after the other, each with what the last one left behind.
+"""Patient context: one visit of a patient after the other, each with what the last one left behind.
 
 Only for loaders with a `place_chunk` of their own. Who is read when decides nothing: a visit gets
 the state that the patient's visit before it returned, and the messages that the plan gives it.

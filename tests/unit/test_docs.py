@@ -208,7 +208,9 @@ def test_the_errors_of_the_troubleshooting_page_are_of_the_class_that_is_raised(
 
 def test_every_column_of_info_is_told() -> None:
     page = (DOCS / "pipelines.md").read_text()
-    table = page[page.index("| columns of `pydmed_dali.Info`") : page.index("## Building blocks")]
+    table = page[
+        page.index("| columns of `pydmed_dali.InfoColumn`") : page.index("## Building blocks")
+    ]
     told = re.findall(r"`([A-Z0-9_]+)`", table)
     assert sorted(told) == sorted(column.name for column in InfoColumn)
 

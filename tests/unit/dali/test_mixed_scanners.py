@@ -149,7 +149,7 @@ def test_slides_that_cannot_serve_are_skipped_with_the_reason(real_slides: Path)
 def test_the_default_serves_slides_that_do_not_tell_and_no_other(
     real_slides: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING, "pydmed_dali.loader"):
+    with caplog.at_level(logging.WARNING, "pydmed_dali"):
         found = crops_of(real_slides, 40, mpp=0.5, default_mpp=0.25)
     by_name = {crop.record.path.name: crop for crop, _ in found}
     silent = by_name["tcga-cr-7395-01a-01-ts1.svs"]

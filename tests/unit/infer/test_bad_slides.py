@@ -11,7 +11,7 @@ import pytest
 
 from pydmed_dali import Dataset, Slide
 from pydmed_dali.errors import NoTilesError, SlideError
-from pydmed_dali.infer import predict, running
+from pydmed_dali.infer import predict, slide_runner
 from pydmed_dali.pool import worker_pool
 from tests.faults.loaders import SLIDE as BAD_SLIDE
 from tests.faults.loaders import EndsAtOpening, HasAHole, Misbehaving
@@ -81,7 +81,7 @@ class Counts(HasAHole):
 def test_slides_are_looked_at_some_at_a_time(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "_TOGETHER", 2)
+    monkeypatch.setattr(slide_runner, "_TOGETHER", 2)
     loader = Counts()
     told: list[tuple[int, int]] = []
     options: dict[str, Any] = {**OPTIONS, "chunk_size": 64}
