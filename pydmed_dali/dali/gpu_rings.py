@@ -47,12 +47,12 @@ class MappedRing(HostRing):
     def list_images(self, need: RingNeed) -> tuple[Images, Images | None]:
         """Images and masks at the addresses that the GPU has for them."""
         try:
-            pinned = Pinned(self.memory.memory, need.gpu)
+            pinned = Pinned(self.worker_memory.memory, need.gpu)
         except CUDARuntimeError as error:
             raise OptionError(
                 f"residency='mapped' needs shared memory that CUDA maps for GPU {need.gpu}, and "
                 f"CUDA refuses ({error}); use residency='device' or 'host'"
             ) from error
         for slot in range(need.layout.slots):
-            self.shared.mark_filled(slot)  # registering takes all of the memory
+            self.worker_arena.mark_filled(slot)  # registering takes all of the memory
         return gpu_images(pinned.pointer, pinned, need.layout, need.slots_per_image, need.gpu)

@@ -24,9 +24,6 @@ from pydmed_dali.pool.staged_pool import Copier, StagedPool
 from pydmed_dali.pool.worker_pool import Pool
 from pydmed_dali.ring.arena import Arena, Layout, SharedArena
 
-StartPool = Callable[[SharedArena, Arena], Pool]
-"""Starts the pool that fills the slots of an arena, given as its parent's end and as mapped."""
-
 
 @dataclass(frozen=True, slots=True)
 class RingNeed:
@@ -47,7 +44,11 @@ class RingNeed:
 
 
 class Ring(Protocol):
-    """The memory of the resident chunks. The engine opens it, starts its pool once, closes it."""
+    """The memory of the resident chunks.
+
+    The engine opens the ring, starts a pool on the worker arena, wraps that pool once, and closes
+    the ring after the pool.
+    """
 
     layout: Layout
     backend: Device
@@ -59,8 +60,13 @@ class Ring(Protocol):
     tables: NDArray[np.int32]
     """(P, R, 2) int32, (y, x): the crops of every slot, in the parent's memory."""
 
-    def start_pool(self, start: StartPool) -> Pool:
-        """The pool that loads chunks into the slots."""
+    worker_arena: SharedArena
+    """The memory that workers fill: the parent's end."""
+    worker_memory: Arena
+    """The same memory, mapped in the parent."""
+
+    def wrap(self, pool: Pool) -> Pool:
+        """Return a pool that answers once chunks are in the ring, around one on the arena."""
         ...
 
     def mark_filled(self, slot: int) -> None:
@@ -79,32 +85,32 @@ class HostRing:
 
     def __init__(self, need: RingNeed) -> None:
         self.layout = need.layout
-        self.shared = SharedArena(need.layout)
+        self.worker_arena = SharedArena(need.layout)
         try:
-            self.memory = Arena(need.layout, self.shared.descriptor)
-            self.tables = self.memory.tables
+            self.worker_memory = Arena(need.layout, self.worker_arena.descriptor)
+            self.tables = self.worker_memory.tables
             self.images, self.masks = self.list_images(need)
         except BaseException:
-            self.shared.close()
+            self.worker_arena.close()
             raise
 
     def list_images(self, need: RingNeed) -> tuple[Images, Images | None]:
         """The images and the masks, as DALI's backend takes them."""
-        images = host_images(self.memory, need.slots_per_image)
-        return images, host_masks(self.memory, need.slots_per_image)
+        images = host_images(self.worker_memory, need.slots_per_image)
+        return images, host_masks(self.worker_memory, need.slots_per_image)
 
-    def start_pool(self, start: StartPool) -> Pool:
-        """See `Ring.start_pool`."""
-        return start(self.shared, self.memory)
+    def wrap(self, pool: Pool) -> Pool:
+        """See `Ring.wrap`: workers write the ring itself."""
+        return pool
 
     def mark_filled(self, slot: int) -> None:
         """See `Ring.mark_filled`."""
-        self.shared.mark_filled(slot)
+        self.worker_arena.mark_filled(slot)
 
     def close(self) -> None:
         """See `Ring.close`."""
-        self.shared.close()
-        del self.images, self.masks, self.memory, self.tables
+        self.worker_arena.close()
+        del self.images, self.masks, self.worker_memory, self.tables
 
 
 class StagedRing:
@@ -126,18 +132,19 @@ class StagedRing:
         self.tables = np.zeros((need.layout.slots, need.layout.crops, 2), np.int32)
         staging = replace(need.layout, slots=need.stages, pad_rows=0)
         self._crop = need.crop
-        self._shared = SharedArena(staging)
+        self.worker_arena = SharedArena(staging)
         try:
-            self._staging = Arena(staging, self._shared.descriptor)
-            self._copier = open_copier(self._staging)
+            self.worker_memory = Arena(staging, self.worker_arena.descriptor)
+            self._copier = open_copier(self.worker_memory)
         except BaseException:
-            self._shared.close()
+            self.worker_arena.close()
             raise
 
-    def start_pool(self, start: StartPool) -> Pool:
-        """See `Ring.start_pool`."""
-        pool = start(self._shared, self._staging)
-        return StagedPool(pool, self._shared, self._staging, self._copier, self.tables, self._crop)
+    def wrap(self, pool: Pool) -> Pool:
+        """See `Ring.wrap`: chunks are copied from the staging arena into the ring."""
+        return StagedPool(
+            pool, self.worker_arena, self.worker_memory, self._copier, self.tables, self._crop
+        )
 
     def mark_filled(self, slot: int) -> None:
         """The ring's memory was taken when it was made."""
@@ -145,5 +152,5 @@ class StagedRing:
     def close(self) -> None:
         """See `Ring.close`."""
         self._copier.close()
-        self._shared.close()
-        del self.images, self.masks, self.tables, self._staging, self._copier
+        self.worker_arena.close()
+        del self.images, self.masks, self.tables, self.worker_memory, self._copier

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydmed_dali.geometry import Size
 from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.plan.placement import Placer
-from pydmed_dali.pool.worker_pool import InProcessPool, Pool, WorkerPool
+from pydmed_dali.pool.worker_pool import InProcessPool, Pool, WorkerPool, pickle_loader
 from pydmed_dali.ring.arena import Arena, Layout, SharedArena
 from pydmed_dali.slide.scale import Scale
 from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
@@ -50,7 +50,12 @@ class Survey:
             self._pool: Pool
             if workers:
                 self._pool = WorkerPool(
-                    read, loader, shared, workers, read_timeout, _JOBS_PER_WORKER
+                    read,
+                    pickle_loader(loader),
+                    shared,
+                    workers,
+                    read_timeout,
+                    _JOBS_PER_WORKER,
                 )
             else:
                 self._pool = InProcessPool(read, loader, Arena(layout, shared.descriptor))

@@ -112,7 +112,7 @@ class WorkerPool:
 
     A job whose worker died or exceeded `read_timeout` seconds is given to another; a job that does
     so twice is answered with `Failed(whole_slide=True)`. After 50 deaths, with many workers two of
-    each, the pool gives up.
+    each, the pool gives up. `loader` is the loader as `pickle_loader` gives it.
     """
 
     reads_ahead = True
@@ -120,7 +120,7 @@ class WorkerPool:
     def __init__(
         self,
         plan: ReadPlan,
-        loader: BigChunkLoader,
+        loader: bytes,
         arena: SharedArena,
         num_workers: int,
         read_timeout: float,
@@ -128,7 +128,7 @@ class WorkerPool:
     ) -> None:
         self._arena, self._read_timeout = arena.descriptor, read_timeout
         self._jobs_per_worker = jobs_per_worker
-        self._setup = Setup(plan, pickle_loader(loader), os.getpid())
+        self._setup = Setup(plan, loader, os.getpid())
         self._job_deaths: Counter[tuple[int, Candidate]] = Counter()
         self._pending: list[Answer] = []
         self.deaths: list[Death] = []

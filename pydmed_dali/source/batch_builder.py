@@ -13,8 +13,8 @@ from pydmed_dali.geometry import Size
 from pydmed_dali.plan.tile_window import TileWindow
 from pydmed_dali.plan.window import Window
 from pydmed_dali.pool.chunk_scheduler import ChunkScheduler
-from pydmed_dali.source.provenance import InfoColumn, SlotRows
-from pydmed_dali.source.slot_stains import SlotStains
+from pydmed_dali.source.provenance import InfoColumn
+from pydmed_dali.source.slot_table import SlotTable
 
 
 class BatchBuilder:
@@ -27,16 +27,14 @@ class BatchBuilder:
         self,
         window: Window | TileWindow,
         scheduler: ChunkScheduler,
-        rows: SlotRows,
+        slot_table: SlotTable,
         tables: NDArray[np.int32],
         images: RingImages,
         labels: NDArray[np.int64],
         crop: Size,
-        stains: SlotStains | None = None,
     ) -> None:
-        self._window, self._scheduler, self._rows = window, scheduler, rows
+        self._window, self._scheduler, self._slot_table = window, scheduler, slot_table
         self._tables, self._images, self._labels = tables, images, labels
-        self._stains = stains
         shape = np.array((crop.height, crop.width), np.int32)
         self._shapes = np.tile(shape, (window.batch_size, images.pastes, 1))
         self._call = self._begun_at = 0
@@ -108,9 +106,9 @@ class BatchBuilder:
         slots = chunks % len(self._tables)
         anchors = self._tables[slots, crops]
         in_ids, in_anchors = self._images.address(slots, crops, anchors)
-        info = self._rows.rows(batch, slots, crops, anchors, valid)
+        info = self._slot_table.rows(batch, slots, crops, anchors, valid)
         tally.count_batch(int(valid.sum()), len(np.unique(info[:, InfoColumn.SLIDE])), waited)
         tally.count_classes(info[valid, InfoColumn.CLASS])
         label = self._labels[info[:, InfoColumn.PATIENT]]
-        stain = None if self._stains is None else self._stains.rows(slots)
-        return Batch(in_ids, in_anchors, self._shapes, label, info, stain)
+        stains = self._slot_table.stains(slots)
+        return Batch(in_ids, in_anchors, self._shapes, label, info, stains)

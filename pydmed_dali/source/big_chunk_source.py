@@ -16,7 +16,6 @@ from pydmed_dali.plan.weights import read_weights
 from pydmed_dali.pool.annotation_files import Classes, plan_annotations
 from pydmed_dali.pool.companion_files import CompanionFiles
 from pydmed_dali.pool.mask_files import Masks, mask_rules, plan_tissue
-from pydmed_dali.pool.worker_pool import pickle_loader
 from pydmed_dali.slide.cache import cache_folder
 from pydmed_dali.slide.frame import check_frame
 from pydmed_dali.slide.tissue_values import GivenValues
@@ -219,7 +218,6 @@ class BigChunkSource(RunningSource):
         )
         if annotated is not None:
             self.options = replace(self.options, annotated=annotated.identity)
-        pickle_loader(loader)
         sampler = make_sampler(self.options, dataset, annotated)
         self._left_out = slides_left_out(self.options, dataset, annotated)
         self._engine = Engine(

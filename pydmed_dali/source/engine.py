@@ -17,14 +17,12 @@ from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
 from pydmed_dali.plan.tile_window import TileWindow
 from pydmed_dali.plan.window import Window
-from pydmed_dali.pool.chunk_scheduler import ChunkScheduler, ReadyChunk
+from pydmed_dali.pool.chunk_scheduler import ChunkScheduler
 from pydmed_dali.pool.worker_pool import InProcessPool, Pool, WorkerPool, pickle_loader
-from pydmed_dali.ring.arena import Arena, SharedArena
 from pydmed_dali.source.batch_builder import BatchBuilder
 from pydmed_dali.source.options import Options
-from pydmed_dali.source.provenance import SlotRows
 from pydmed_dali.source.schedule import Schedule
-from pydmed_dali.source.slot_stains import SlotStains
+from pydmed_dali.source.slot_table import SlotTable
 from pydmed_dali.worker.annotation_plan import AnnotationPlan
 from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
 from pydmed_dali.worker.messages import ReadPlan
@@ -56,43 +54,32 @@ class Engine:
         self.options = options
         self.owner = os.getpid()
         """The process that made it: a forked child has its workers' channels and ring, too."""
-        pickle_loader(loader)
+        pickled = pickle_loader(loader)
         self.annotated = annotated
         self.visits_per_pass = schedule.sampler.visits_per_pass
         self.window: Window | TileWindow = schedule.window
         need = self._ring_need(gpu or 0)
         self.residency = choose_residency(options.residency, device, need)
         self.ring = open_ring(self.residency, need)
-        stain_plan = stains = None
-        if options.stain_statistics is not None:
-            stain_plan = StainPlan(options.stain_statistics, tissue.masks if tissue else {})
-            stains = SlotStains(need.layout.slots, options.stain_statistics)
-
-        def start_pool(shared: SharedArena, arena: Arena) -> Pool:
+        stains = options.stain_statistics
+        try:
             plan = ReadPlan(
-                arena.layout,
+                self.ring.worker_memory.layout,
                 schedule.placer,
                 options.scale,
                 tissue,
                 cache,
                 annotated,
-                stain_plan,
+                None if stains is None else StainPlan(stains, tissue.masks if tissue else {}),
                 options.depth,
             )
-            return self._start_pool(plan, loader, shared, arena, workers)
-
-        try:
-            self.pool = self.ring.start_pool(start_pool)
+            self.pool = self.ring.wrap(self._open_pool(plan, loader, pickled, workers))
         except BaseException:
             self.ring.close()
             raise
-        rows = SlotRows(need.layout.slots, options.chunk, options.crop, options.depth)
-
-        def note(resident: ReadyChunk) -> None:
-            rows.note(resident)
-            if stains is not None:
-                stains.note(resident)
-
+        slot_table = SlotTable(
+            need.layout.slots, options.chunk, options.crop, options.depth, stains
+        )
         self.scheduler = ChunkScheduler(
             dataset,
             schedule.sampler,
@@ -100,7 +87,7 @@ class Engine:
             partial(_visit, self.window, options),
             self.ring,
             self.pool,
-            note,
+            slot_table.note,
             options.on_error,
             options.prefetch_depth,
             PatientQueue() if has_policy(loader) and options.passes is None else None,
@@ -112,12 +99,11 @@ class Engine:
         self.batch_builder = BatchBuilder(
             self.window,
             self.scheduler,
-            rows,
+            slot_table,
             self.ring.tables,
             ring_images,
             labels,
             options.crop,
-            stains,
         )
 
     def close(self) -> None:
@@ -146,17 +132,17 @@ class Engine:
         crop = Size(options.crop.width, options.crop.height + below)
         return RingNeed(layout, together, crop, stages, gpu, share)
 
-    def _start_pool(
+    def _open_pool(
         self,
         plan: ReadPlan,
         loader: BigChunkLoader,
-        shared: SharedArena,
-        arena: Arena,
+        pickled: bytes,
         workers: WorkerPool | None,
     ) -> Pool:
-        options = self.options
+        """Return a pool on the ring's worker arena: new processes, `workers`, or this process."""
+        options, shared = self.options, self.ring.worker_arena
         if options.num_workers == 0:
-            return InProcessPool(plan, loader, arena)
+            return InProcessPool(plan, loader, self.ring.worker_memory)
         # Enough jobs each that a worker does not idle until the next batch is asked for; so few
         # that neither side's messages can ever fill a channel, where both would wait for ever.
         per_batch = -(-options.batch_size // options.crops_per_chunk)
@@ -164,7 +150,7 @@ class Engine:
         if workers is not None:
             workers.reconfigure(plan, shared, options.num_workers, jobs)
             return workers
-        return WorkerPool(plan, loader, shared, options.num_workers, options.read_timeout, jobs)
+        return WorkerPool(plan, pickled, shared, options.num_workers, options.read_timeout, jobs)
 
     def visit(self, chunk: int) -> int:
         """The plan's visit, over all ranks, of a loading number."""

@@ -10,11 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from pydmed_dali.dataset import Dataset, Patient, Record
 from pydmed_dali.geometry import Point, Size
-from pydmed_dali.plan.depth import Depth
-from pydmed_dali.pool.chunk_scheduler import ReadyChunk
 from pydmed_dali.worker.annotation_plan import AnnotationPlan
 
-_PICOMETRES = 1_000_000  # per micrometre
+PICOMETRES = 1_000_000
+"""Picometres in a micrometre."""
 
 
 class InfoColumn(IntEnum):
@@ -114,62 +113,6 @@ class CropInfo:
     """Slices; 1 of a slide."""
 
 
-class SlotRows:
-    """What `info` says of each slot's chunk, kept ready for a batch to be put together."""
-
-    def __init__(self, slots: int, chunk: Size, crop: Size, depth: Depth | None) -> None:
-        self._slice_height = chunk.height
-        self._fixed = np.zeros((slots, len(InfoColumn)), np.int64)
-        self._fixed[:, InfoColumn.DEPTH] = 1 if depth is None else depth.crop
-        self._fixed[:, InfoColumn.CHUNK_DEPTH] = 1 if depth is None else depth.chunk
-        self._fixed[:, InfoColumn.WIDTH] = crop.width
-        self._fixed[:, InfoColumn.HEIGHT] = crop.height
-        self._crop = crop
-        self._origin = np.zeros((slots, 2))
-        self._downsample = np.ones((slots, 2))
-
-    def note(self, resident: ReadyChunk) -> None:
-        """A chunk is ready in its slot."""
-        loaded, slot = resident.loaded, resident.slot
-        row = self._fixed[slot]
-        row[InfoColumn.PATIENT] = resident.candidate.patient
-        row[InfoColumn.SLIDE] = resident.candidate.slide
-        row[InfoColumn.CHUNK] = resident.visit
-        row[InfoColumn.ATTEMPT] = resident.candidate.attempt
-        row[InfoColumn.CLASS] = resident.candidate.class_number
-        row[InfoColumn.LEVEL] = loaded.level
-        row[InfoColumn.LEVEL0_WIDTH] = round(self._crop.width * loaded.downsample[0])
-        row[InfoColumn.LEVEL0_HEIGHT] = round(self._crop.height * loaded.downsample[1])
-        row[InfoColumn.MPP_PM] = round(loaded.mpp[0] * _PICOMETRES) if loaded.mpp else 0
-        row[InfoColumn.CHUNK_X] = round(loaded.origin.x * loaded.downsample[0])
-        row[InfoColumn.CHUNK_Y] = round(loaded.origin.y * loaded.downsample[1])
-        row[InfoColumn.CHUNK_LEVEL0_WIDTH] = round(loaded.size.width * loaded.downsample[0])
-        row[InfoColumn.CHUNK_LEVEL0_HEIGHT] = round(loaded.size.height * loaded.downsample[1])
-        row[InfoColumn.CHUNK_Z] = loaded.first_slice
-        self._origin[slot] = (loaded.origin.x, loaded.origin.y)
-        self._downsample[slot] = loaded.downsample
-
-    def rows(
-        self,
-        batch: int,
-        slots: NDArray[np.int64],
-        crops: NDArray[np.int64],
-        anchors: NDArray[np.int32],
-        valid: NDArray[np.bool_],
-    ) -> NDArray[np.int64]:
-        """`info` of a batch; `anchors` is (N, 2) (y, x) in the chunk's pixels."""
-        rows = self._fixed[slots]
-        slices, y = np.divmod(anchors[:, 0], self._slice_height)
-        inside = np.stack((anchors[:, 1], y), axis=-1)
-        places = np.rint((self._origin[slots] + inside) * self._downsample[slots])
-        rows[:, InfoColumn.BATCH] = batch
-        rows[:, InfoColumn.CROP] = crops
-        rows[:, InfoColumn.X : InfoColumn.Y + 1] = places
-        rows[:, InfoColumn.VALID] = valid
-        rows[:, InfoColumn.Z] = rows[:, InfoColumn.CHUNK_Z] + slices
-        return rows
-
-
 def to_numpy(info: ArrayLike) -> NDArray[np.int64]:
     """`info` as it comes out of a pipeline, a torch tensor on any device, as a numpy array."""
     on_cpu = info.cpu() if hasattr(info, "cpu") else info
@@ -197,7 +140,7 @@ def describe(
             value[InfoColumn.CHUNK_LEVEL0_WIDTH], value[InfoColumn.CHUNK_LEVEL0_HEIGHT]
         ),
         level=value[InfoColumn.LEVEL],
-        mpp=value[InfoColumn.MPP_PM] / _PICOMETRES if value[InfoColumn.MPP_PM] else None,
+        mpp=value[InfoColumn.MPP_PM] / PICOMETRES if value[InfoColumn.MPP_PM] else None,
         requested_mpp=requested_mpp,
         substituted=value[InfoColumn.ATTEMPT] > 0,
         class_name=annotated.name_of(value[InfoColumn.CLASS]) if annotated else None,
