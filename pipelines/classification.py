@@ -15,7 +15,7 @@ STD = (0.229, 0.224, 0.225)
 """Channel standard deviations of ImageNet; in 0..1."""
 
 
-@pipeline_def(enable_conditionals=True)
+@pipeline_def(outputs=("image", "label", "info"), enable_conditionals=True)
 def classification(
     source: BigChunkSource,
     augment: bool = True,

@@ -20,12 +20,12 @@ from pydmed_dali.pipelines.classification import normalised
 SCALES = (1, 2, 4)
 
 
-def multi_scale_outputs(scales: Sequence[int] = SCALES) -> tuple[str, ...]:
-    """Names for an iterator: `SmallChunkIterator(multi_scale(source), multi_scale_outputs())`."""
+def _outputs(scales: Sequence[int], **_: object) -> tuple[str, ...]:
+    """The names of the outputs."""
     return (*(f"scale_{scale}" for scale in scales), "label", "info")
 
 
-@pipeline_def(enable_conditionals=True)
+@pipeline_def(outputs=_outputs, enable_conditionals=True)
 def multi_scale(
     source: BigChunkSource,
     size: int = 224,
@@ -36,6 +36,8 @@ def multi_scale(
     layout: str = "CHW",
 ) -> tuple[DataNode, ...]:
     """Give out one view (N, 3, size, size) float32 for each scale, then label and info.
+
+    The outputs are named `scale_1`, `scale_2`, ..., `label` and `info`.
 
     The view at scale s shows the `size` times s pixels in the middle of the crop that `info` names,
     at 1/s of its resolution; all have the crop's centre. So the source's `crop_size` is `size`

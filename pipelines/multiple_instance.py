@@ -14,7 +14,7 @@ from pydmed_dali.pipelines.augment import colour_jitter, stain_jitter, turn
 from pydmed_dali.pipelines.classification import normalised
 
 
-@pipeline_def(enable_conditionals=True)
+@pipeline_def(outputs=("image", "label", "info"), enable_conditionals=True)
 def multiple_instance(
     source: BigChunkSource,
     augment: bool = True,

@@ -15,7 +15,7 @@ from pydmed_dali.pipelines.augment import (
 from pydmed_dali.pipelines.classification import MEAN, STD, normalised
 
 
-@pipeline_def(enable_conditionals=True)
+@pipeline_def(outputs=("image", "mask", "label", "info"), enable_conditionals=True)
 def segmentation(
     source: BigChunkSource,
     augment: bool = True,

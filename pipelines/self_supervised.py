@@ -28,10 +28,10 @@ OUTPUTS = (
     "label",
     "info",
 )
-"""Names for an iterator: `SmallChunkIterator(self_supervised(source), OUTPUTS)`."""
+"""Names of the outputs: two global views, eight local ones, label and info."""
 
 
-@pipeline_def(enable_conditionals=True)
+@pipeline_def(outputs=OUTPUTS, enable_conditionals=True)
 def self_supervised(
     source: BigChunkSource,
     stain: float = 0.15,

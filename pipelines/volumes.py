@@ -9,7 +9,7 @@ from pydmed_dali import BigChunkSource, pipeline_def
 from pydmed_dali.errors import OptionError
 
 
-@pipeline_def
+@pipeline_def(outputs=("image", "label", "info"))
 def volumes(
     source: BigChunkSource,
     augment: bool = True,

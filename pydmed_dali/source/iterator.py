@@ -14,7 +14,7 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator
 from pydmed_dali.dali.checkpoint import PipelineState
 from pydmed_dali.errors import OptionError, SourceError, StateError
 from pydmed_dali.plan.saved_values import items, mapping, part, whole
-from pydmed_dali.source.pipeline_binding import source_of
+from pydmed_dali.source.pipeline_binding import check_names, outputs_of, source_of
 from pydmed_dali.source.provenance import InfoColumn
 from pydmed_dali.source.saved_state import break_seal, check_state, seal
 
@@ -40,16 +40,16 @@ class SmallChunkIterator:
     source, one whole run from its start, of which the last batch is cut to the crops that are left.
     After `break` the next `for` is an epoch of its own.
 
-    Batches are dicts from the names of `output_map`, one for each output of the pipeline and in the
-    same order, to torch tensors that stay valid as long as they are held. Raises `OptionError`
-    where there are more or fewer names than outputs, and at the first batch where `info` names
-    another.
+    Batches are dicts from the names of the pipeline's outputs to torch tensors, which stay valid as
+    long as they are held. The names are those of `pipeline_def(outputs=...)`, unless `output_map`
+    gives others, one for each output and in the same order. Raises `OptionError` where there are
+    more or fewer names than outputs, and at the first batch where `info` names another.
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
-        output_map: Sequence[str],
+        output_map: Sequence[str] | None = None,
         *,
         batches_per_epoch: int | None = None,
         all_ranks: bool = False,
@@ -58,7 +58,8 @@ class SmallChunkIterator:
 
         Args:
             pipeline: of the source.
-            output_map: a name for each of its outputs, in their order.
+            output_map: a name for each of its outputs, in their order; None for the names of
+                `pipeline_def(outputs=...)`.
             batches_per_epoch: length of an epoch of an endless source, if not a visit of every
                 patient.
             all_ranks: whether `state_dict` gathers the places of all ranks of torch.distributed, so
@@ -74,12 +75,8 @@ class SmallChunkIterator:
             )
         self._length = batches_per_epoch or self.source.batches_per_epoch
         pipeline.build()
-        self._names = list(output_map)
-        if len(self._names) != pipeline.num_outputs or len(set(self._names)) != len(self._names):
-            raise OptionError(
-                f"output_map={self._names} must give each of the pipeline's {pipeline.num_outputs} "
-                "outputs a name of its own, in the order in which the pipeline returns them"
-            )
+        self._names = list(outputs_of(pipeline) if output_map is None else output_map)
+        check_names(pipeline, self._names, "outputs" if output_map is None else "output_map")
         self._pipeline_state = PipelineState(pipeline)
         self._iterator = DALIGenericIterator(
             [pipeline], self._names, size=-1, auto_reset=False, prepare_first_batch=False

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nvidia.dali import Pipeline
 
-from pydmed_dali.errors import SourceError
+from pydmed_dali.errors import OptionError, SourceError
 
 if TYPE_CHECKING:
     from pydmed_dali.source.base import BaseSource
@@ -18,6 +18,7 @@ T = TypeVar("T")
 # Of the pipeline. (In a WeakKeyDictionary its end would call back into Python, and what is raised
 # there is lost: of programs that Ctrl-C reached at that moment, some went on.)
 _SOURCE = "_pydmed_dali_source"
+_OUTPUTS = "_pydmed_dali_outputs"
 
 
 class PipelineBinding:
@@ -164,3 +165,33 @@ def source_of(pipeline: Pipeline) -> BaseSource:
     if source is None:
         raise SourceError("the pipeline has no BigChunkSource: it never called small_chunks()")
     return source
+
+
+def name_outputs(pipeline: Pipeline, names: Sequence[str]) -> None:
+    """Note the names of a pipeline's outputs, in their order, for the iterator."""
+    setattr(pipeline, _OUTPUTS, tuple(names))
+
+
+def outputs_of(pipeline: Pipeline) -> tuple[str, ...]:
+    """The names of a pipeline's outputs, by `pipeline_def(outputs=...)`.
+
+    Raises:
+        OptionError: The pipeline was defined without names.
+    """
+    names: tuple[str, ...] | None = getattr(pipeline, _OUTPUTS, None)
+    if names is None:
+        raise OptionError(
+            "the pipeline was defined without names for its outputs: give output_map, such as "
+            '["image", "label", "info"], or define the pipeline by '
+            '@pipeline_def(outputs=("image", "label", "info"))'
+        )
+    return names
+
+
+def check_names(pipeline: Pipeline, names: Sequence[str], option: str) -> None:
+    """Raise `OptionError` unless each output of a built pipeline has a name of its own."""
+    if len(names) != pipeline.num_outputs or len(set(names)) != len(names):
+        raise OptionError(
+            f"{option}={list(names)} must give each of the pipeline's {pipeline.num_outputs} "
+            "outputs a name of its own, in the order in which the pipeline returns them"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from inspect import signature
 from typing import Any, overload
@@ -12,10 +12,12 @@ from nvidia.dali import Pipeline
 
 from pydmed_dali.errors import OptionError, SourceError
 from pydmed_dali.source.base import BaseSource
+from pydmed_dali.source.pipeline_binding import name_outputs
 from pydmed_dali.text import closest_match, shorten_list
 
 Definition = Callable[..., Any]
 Maker = Callable[..., Pipeline]
+Outputs = Sequence[str] | Callable[..., Sequence[str]]
 
 _BESIDE = {"debug", "enable_conditionals", "checkpoint"}  # what DALI's decorator takes as well
 
@@ -23,17 +25,42 @@ _BESIDE = {"debug", "enable_conditionals", "checkpoint"}  # what DALI's decorato
 @overload
 def pipeline_def(function: Definition, /) -> Maker: ...
 @overload
-def pipeline_def(**options: Any) -> Callable[[Definition], Maker]: ...
 def pipeline_def(
-    function: Definition | None = None, /, **options: Any
+    *, outputs: Outputs | None = None, **options: Any
+) -> Callable[[Definition], Maker]: ...
+def pipeline_def(
+    function: Definition | None = None, /, *, outputs: Outputs | None = None, **options: Any
 ) -> Maker | Callable[[Definition], Maker]:
-    """`nvidia.dali.pipeline_def`, with batch size, device, threads, seed and prefetch depth taken
-    from the source, which the decorated function gets as its first argument, and checkpointing, so
-    that a saved state holds what random operators draw next.
+    """Decorate a function that defines a DALI pipeline over a source.
 
-    Options given here come before the source's, and options given in the call before both. The
-    function may also be decorated with DALI's own `pipeline_def` and called with
-    `**source.pipeline_options`.
+    This is `nvidia.dali.pipeline_def` with batch size, device, threads, seed and prefetch depth
+    taken from the source, which the function takes as its first argument. Checkpointing is on, so
+    that a saved state holds what random operators draw next. The function may also be decorated
+    with DALI's own `pipeline_def` and called with `**source.pipeline_options`.
+
+    Args:
+        function: The function that is decorated; it returns the pipeline's outputs.
+        outputs: The names of the outputs, in the order in which the function returns them, for
+            `SmallChunkIterator`. A callable gets the function's own arguments behind the source,
+            as keywords and with their defaults, and returns the names. None leaves the names to
+            the iterator's `output_map`.
+        **options: Options of `nvidia.dali.pipeline_def`. They override those of the source, and
+            options given in the call override both.
+
+    Returns:
+        A function that takes a source, and returns its pipeline.
+
+    Raises:
+        OptionError: In the call, an option is unknown.
+        SourceError: In the call, the first argument is no source.
+
+    Example:
+        >>> from nvidia.dali import fn
+        >>> from pydmed_dali import pipeline_def
+        >>> @pipeline_def(outputs=("image", "label", "info"))
+        ... def blurred(source, sigma=1.0):
+        ...     crops = source.small_chunks()
+        ...     return fn.gaussian_blur(crops.image, sigma=sigma), crops.label, crops.info
     """
 
     def decorate(function: Definition) -> Maker:
@@ -55,11 +82,30 @@ def pipeline_def(
                 if source.bound_pipeline is not bound:
                     source.unbind()  # so that a definition can be mended and tried again
                 raise
+            if outputs is not None:
+                name_outputs(pipeline, _names(outputs, function, source, args, kwargs))
             return pipeline
 
         return create_pipeline
 
     return decorate if function is None else decorate(function)
+
+
+def _names(
+    outputs: Outputs,
+    function: Definition,
+    source: BaseSource,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> tuple[str, ...]:
+    """The names of a pipeline's outputs, which may depend on the function's arguments."""
+    if not callable(outputs):
+        return tuple(outputs)
+    known = signature(function).parameters
+    own = {name: value for name, value in kwargs.items() if name in known}
+    bound = signature(function).bind(source, *args, **own)
+    bound.apply_defaults()
+    return tuple(outputs(**dict(list(bound.arguments.items())[1:])))
 
 
 def _refuse_unknown(function: Definition, given: Iterable[str]) -> None:

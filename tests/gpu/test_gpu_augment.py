@@ -16,7 +16,7 @@ from nvidia.dali.data_node import DataNode
 from pydmed_dali import BigChunkSource, Dataset, Point, ReinhardStain, Size, SmallChunkIterator
 from pydmed_dali.pipelines import augment
 from pydmed_dali.pipelines.classification import STD, classification
-from pydmed_dali.pipelines.multi_scale import multi_scale, multi_scale_outputs
+from pydmed_dali.pipelines.multi_scale import multi_scale
 from pydmed_dali.pipelines.self_supervised import OUTPUTS, self_supervised
 from pydmed_dali.slide.stain import MACENKO_REFERENCE
 from pydmed_dali.synthetic.tissue_slides import TISSUES, tissue_image, write_tissue_slide
@@ -163,7 +163,7 @@ def test_self_supervised(slides: Dataset, place: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_multi_scale(slides: Dataset, place: dict[str, Any]) -> None:
-    names = multi_scale_outputs((1, 2, 4))
+    names = ("scale_1", "scale_2", "scale_4", "label", "info")
     one, other = (
         outputs(slides, where, lambda s: multi_scale(s, size=64), names, crop_size=256)
         for where in (CPU, place)

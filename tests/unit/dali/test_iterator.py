@@ -396,3 +396,36 @@ def test_a_trainer_that_goes_on_without_a_state_is_warned(
     with BigChunkSource(coordinates, **OPTIONS, passes=1) as source:
         iterate(source).set_epoch(3)
     assert len(caplog.records) == 1
+
+
+def test_a_pipeline_names_its_outputs_itself(coordinates: Dataset) -> None:
+    with BigChunkSource(coordinates, **OPTIONS) as source:
+        batch = next(iter(SmallChunkIterator(basic(source))))
+    assert list(batch) == NAMES
+    assert batch["image"].shape == (24, 32, 32, 3) and batch["label"].shape == (24,)
+
+
+def test_outputs_without_names_ask_for_them(coordinates: Dataset) -> None:
+    @pipeline_def
+    def nameless(source: BigChunkSource) -> tuple[DataNode, ...]:
+        crops = source.small_chunks()
+        return crops.image, crops.label, crops.info
+
+    with (
+        BigChunkSource(coordinates, **OPTIONS) as source,
+        pytest.raises(OptionError, match=r"give output_map, .* or define the pipeline by"),
+    ):
+        SmallChunkIterator(nameless(source))
+
+
+def test_names_of_a_definition_that_do_not_fit_are_refused(coordinates: Dataset) -> None:
+    @pipeline_def(outputs=("image", "info"))
+    def wrong(source: BigChunkSource) -> tuple[DataNode, ...]:
+        crops = source.small_chunks()
+        return crops.image, crops.label, crops.info
+
+    with (
+        BigChunkSource(coordinates, **OPTIONS) as source,
+        pytest.raises(OptionError, match=r"outputs=\['image', 'info'\] must give each"),
+    ):
+        SmallChunkIterator(wrong(source))

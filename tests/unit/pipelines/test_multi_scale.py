@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydmed_dali import BigChunkSource, Dataset, Size, SmallChunkIterator
 from pydmed_dali.errors import OptionError
 from pydmed_dali.pipelines.classification import MEAN, STD
-from pydmed_dali.pipelines.multi_scale import multi_scale, multi_scale_outputs
+from pydmed_dali.pipelines.multi_scale import multi_scale
 from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 from tests.support import read_directly
 
@@ -44,7 +44,7 @@ def grey(view: torch.Tensor) -> NDArray[np.float64]:
 def test_each_view_is_the_middle_of_the_crop_at_its_scale(tissue: Dataset) -> None:
     with BigChunkSource(tissue, **OPTIONS) as source:
         pipeline = multi_scale(source, SIZE, SCALES, augment=False)
-        batch = next(iter(SmallChunkIterator(pipeline, multi_scale_outputs(SCALES))))
+        batch = next(iter(SmallChunkIterator(pipeline)))
         crops = [read_directly(crop) for crop in source.describe(batch["info"])]
     for scale in SCALES:
         begin, end = SIZE * (4 - scale) // 2, SIZE * (4 + scale) // 2
@@ -59,7 +59,7 @@ def test_views_are_turned_and_coloured_alike(tissue: Dataset) -> None:
     """The middle of a wider view is a narrower one, reduced; whatever was drawn for the crop."""
     with BigChunkSource(tissue, **OPTIONS) as source:
         pipeline = multi_scale(source, SIZE, SCALES, stain=0.2)
-        batch = next(iter(SmallChunkIterator(pipeline, multi_scale_outputs(SCALES))))
+        batch = next(iter(SmallChunkIterator(pipeline)))
         crops = np.stack([read_directly(crop) for crop in source.describe(batch["info"])])
     fine, coarse = grey(batch["scale_1"]), grey(batch["scale_4"])
     low, high = SIZE * 3 // 8, SIZE * 5 // 8
@@ -70,8 +70,20 @@ def test_views_are_turned_and_coloured_alike(tissue: Dataset) -> None:
     assert np.abs(fine - plain).mean() > 10.0, "something was drawn"
 
 
-def test_the_names_fit_the_outputs() -> None:
-    assert multi_scale_outputs() == ("scale_1", "scale_2", "scale_4", "label", "info")
+@pytest.mark.parametrize(
+    ("scales", "names"),
+    [
+        ({}, ("scale_1", "scale_2", "scale_4", "label", "info")),
+        ({"scales": (1, 2)}, ("scale_1", "scale_2", "label", "info")),
+    ],
+)
+def test_the_outputs_are_named_by_their_scales(
+    tissue: Dataset, scales: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    crop = SIZE * max(scales.get("scales", SCALES))
+    with BigChunkSource(tissue, **OPTIONS | {"crop_size": crop}) as source:
+        batch = next(iter(SmallChunkIterator(multi_scale(source, SIZE, **scales))))
+    assert tuple(batch) == names
 
 
 @pytest.mark.parametrize(
