@@ -21,7 +21,7 @@ from pydmed_dali.dali.device import Device
 from pydmed_dali.dali.image_list import Images, host_images, host_masks
 from pydmed_dali.geometry import Size
 from pydmed_dali.pool.staged_pool import Copier, StagedPool
-from pydmed_dali.pool.worker_pool import Pool
+from pydmed_dali.pool.worker_pool import ChunkPool
 from pydmed_dali.ring.arena import Arena, Layout, SharedArena
 
 
@@ -65,7 +65,7 @@ class Ring(Protocol):
     worker_memory: Arena
     """The same memory, mapped in the parent."""
 
-    def wrap(self, pool: Pool) -> Pool:
+    def wrap(self, pool: ChunkPool) -> ChunkPool:
         """Return a pool that answers once chunks are in the ring, around one on the arena."""
         ...
 
@@ -99,7 +99,7 @@ class HostRing:
         images = host_images(self.worker_memory, need.slots_per_image)
         return images, host_masks(self.worker_memory, need.slots_per_image)
 
-    def wrap(self, pool: Pool) -> Pool:
+    def wrap(self, pool: ChunkPool) -> ChunkPool:
         """See `Ring.wrap`: workers write the ring itself."""
         return pool
 
@@ -140,7 +140,7 @@ class StagedRing:
             self.worker_arena.close()
             raise
 
-    def wrap(self, pool: Pool) -> Pool:
+    def wrap(self, pool: ChunkPool) -> ChunkPool:
         """See `Ring.wrap`: chunks are copied from the staging arena into the ring."""
         return StagedPool(
             pool, self.worker_arena, self.worker_memory, self._copier, self.tables, self._crop

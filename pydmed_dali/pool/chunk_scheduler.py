@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,11 +25,11 @@ from pydmed_dali.plan.tile_window import TileWindow
 from pydmed_dali.plan.window import Window
 from pydmed_dali.pool.notices import Notices
 from pydmed_dali.pool.statistics import Tally
-from pydmed_dali.pool.worker_pool import Pool
+from pydmed_dali.pool.worker_pool import ChunkPool
 from pydmed_dali.ring.arena import Layout
 from pydmed_dali.ring.slots import Slots
 from pydmed_dali.slide.file_identity import FileIdentity, change_in_words
-from pydmed_dali.worker.messages import Answer, Failed, Job, Loaded
+from pydmed_dali.worker.messages import Failed, LoadChunk, Loaded
 from pydmed_dali.worker.patient_context import PatientQueue
 from pydmed_dali.worker.tissue_places import warn_of_little_tissue
 
@@ -109,7 +109,7 @@ class ChunkScheduler:
         window: Window | TileWindow,
         visit_of: Callable[[int], int],
         ring: Ring,
-        pool: Pool,
+        pool: ChunkPool,
         on_ready: Callable[[ReadyChunk], None],
         on_error: str,
         prefetch_depth: int,
@@ -232,21 +232,20 @@ class ChunkScheduler:
         context = None
         if self.patient_queue is not None and not search.place:
             context = self.patient_queue.context(candidate.patient, chunk)
-        self._pool.submit(Job(chunk, slot, search.visit, candidate, path, patient, context))
+        self._pool.submit(LoadChunk(chunk, slot, search.visit, candidate, path, patient, context))
 
     def expect_files(self, files: Mapping[int, FileIdentity | None]) -> None:
         """These slides were looked at already; chunks must be of the same files."""
         self._files.update(files)
 
-    def _take(self, answers: list[Answer]) -> None:
+    def _take(self, answers: Sequence[Loaded | Failed]) -> None:
         for answer in map(self._refuse_change, answers):
             if isinstance(answer, Failed):
                 self._pass_over(answer)
             else:
-                assert isinstance(answer, Loaded)
                 self._publish(answer)
 
-    def _refuse_change(self, answer: Answer) -> Answer:
+    def _refuse_change(self, answer: Loaded | Failed) -> Loaded | Failed:
         """The answer, but a failure for a chunk of another file than what was seen of it before.
 
         Known here for all workers, so that no two of them read two files under one name.
@@ -300,7 +299,7 @@ class ChunkScheduler:
 
     def _pass_over(self, failed: Failed) -> None:
         """A chunk could not be read: note it, say so once a slide, go to the next candidate."""
-        slide = self._searches[failed.chunk].present.slide
+        slide = self._searches[failed.number].present.slide
         if self._on_error == "raise" or isinstance(failed.error, UserCodeError):
             raise _with_cause(failed)
         reason = str(failed.error)
@@ -309,7 +308,7 @@ class ChunkScheduler:
             logger.warning("%s; %s", reason, scope)
             logger.debug("traceback in the worker:\n%s", failed.traceback)
         (self.bad_slides if failed.whole_slide else self.troubled_slides).setdefault(slide, reason)
-        self._submit_next(failed.chunk, self._slots.slot(failed.chunk))
+        self._submit_next(failed.number, self._slots.slot(failed.number))
 
     def _nothing_left(self, search: _Search) -> SlideError:
         assert search.first is not None

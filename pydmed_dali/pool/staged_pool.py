@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.plan.touched_regions import crops_box
-from pydmed_dali.pool.worker_pool import Pool
+from pydmed_dali.pool.worker_pool import ChunkPool
 from pydmed_dali.ring.arena import Arena, SharedArena
-from pydmed_dali.worker.messages import Answer, Failed, Job, Loaded
+from pydmed_dali.worker.messages import Failed, LoadChunk, Loaded
 
 
 class Ticket(Protocol):
@@ -68,7 +68,7 @@ class StagedPool:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: ChunkPool,
         shared: SharedArena,
         staging: Arena,
         copier: Copier,
@@ -87,13 +87,13 @@ class StagedPool:
         """See `Pool.has_room`."""
         return bool(self._free) and self._pool.has_room()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: LoadChunk) -> None:
         """See `Pool.submit`."""
         stage = self._free.popleft()
         self._places[job.chunk] = stage, job.slot
         self._pool.submit(replace(job, slot=stage))
 
-    def answers(self, timeout: float) -> list[Answer]:
+    def answers(self, timeout: float) -> list[Loaded | Failed]:
         """See `Pool.answers`. A copy takes milliseconds, so while one is awaited no worker is."""
         until = time.monotonic() + timeout
         while True:
@@ -114,13 +114,12 @@ class StagedPool:
         self._copier.close()
         self._copies.clear()
 
-    def _take(self, answer: Answer) -> None:
-        stage, slot = self._places.pop(answer.chunk)
+    def _take(self, answer: Loaded | Failed) -> None:
+        stage, slot = self._places.pop(answer.number)
         self._shared.mark_filled(stage)
         if isinstance(answer, Failed):
             self._free.append(stage)
             return
-        assert isinstance(answer, Loaded)
         table = self._staging.table(stage)
         self._tables[slot] = table
         layout = self._staging.layout
@@ -129,9 +128,9 @@ class StagedPool:
         ticket = self._copier.copy(stage, slot, box)
         self._copies.append(_Copying(stage, answer, ticket))
 
-    def _copied(self) -> list[Answer]:
+    def _copied(self) -> list[Loaded | Failed]:
         """The chunks that have arrived; their staging slots are free again."""
-        arrived: list[Answer] = []
+        arrived: list[Loaded | Failed] = []
         while self._copies and self._copies[0].ticket.is_done():
             copying = self._copies.popleft()
             self._free.append(copying.stage)

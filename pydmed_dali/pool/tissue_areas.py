@@ -19,7 +19,8 @@ from pydmed_dali.slide.scale import Scale
 from pydmed_dali.slide.tissue_values import GivenValues
 from pydmed_dali.text import shorten_list
 from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
-from pydmed_dali.worker.messages import Failed, Surveyed, SurveyPlan
+from pydmed_dali.worker.messages import Failed, Surveyed
+from pydmed_dali.worker.read_plan import SurveyPlan
 from pydmed_dali.worker.tissue_places import warn_of_little_tissue
 
 logger = logging.getLogger("pydmed_dali.pool")
@@ -63,19 +64,21 @@ def measure_tissue(
     areas = [TissueArea(0.0, None)] * len(paths)
     survey = Survey(
         paths,
-        SurveyPlan(masks=own),
-        Scale(level=0, default_mpp=default_mpp, mpp_override=mpp_override),
+        SurveyPlan(
+            Scale(level=0, default_mpp=default_mpp, mpp_override=mpp_override),
+            cache_folder(cache_dir),
+            masks=own,
+        ),
         loader or BigChunkLoader(),
-        cache_folder(cache_dir),
         workers,
         read_timeout,
     )
     notices = Notices()
     with survey:
         for done, answer in enumerate(survey, 1):
-            areas[answer.chunk] = _area(answer, paths[answer.chunk])
+            areas[answer.number] = _area(answer, paths[answer.number])
             if isinstance(answer, Surveyed):
-                notices.say(paths[answer.chunk], answer.notices)
+                notices.say(paths[answer.number], answer.notices)
             if progress is not None:
                 progress(done, len(areas))
     if not any(area.pixels for area in areas):

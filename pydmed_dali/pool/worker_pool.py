@@ -1,4 +1,4 @@
-"""The pools that load chunks: worker processes, or the calling process itself."""
+"""The pools that load chunks or survey slides: worker processes, or the calling process itself."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import select
 import time
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar, cast
 
 import cloudpickle
 
@@ -22,37 +22,43 @@ from pydmed_dali.errors import (
     WorkerError,
     WorkerTimeoutError,
 )
-from pydmed_dali.plan.candidate import Candidate
 from pydmed_dali.pool.report import Death
 from pydmed_dali.pool.worker_process import WorkerProcess
-from pydmed_dali.ring.arena import Arena, SharedArena
+from pydmed_dali.ring.arena import SharedArena
 from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
-from pydmed_dali.worker.job_runner import JobRunner
 from pydmed_dali.worker.messages import (
-    Answer,
     AnswerPart,
     Failed,
     FromWorker,
     Hello,
-    Job,
-    ReadPlan,
+    LoadChunk,
+    Loaded,
     Setup,
     Started,
     Surveyed,
+    SurveySlide,
+    Task,
     receive,
 )
+from pydmed_dali.worker.read_plan import ReadPlan, SurveyPlan
 
 logger = logging.getLogger("pydmed_dali.pool")
 
 _START_SECONDS = 120.0  # a cold import over a network share takes long; a hang is longer
 _END_SECONDS = 5.0
-_DEATHS_PER_JOB = 2
+_DEATHS_PER_TASK = 2
 _MOST_DEATHS = 50
 _MOST_FAILED_STARTS = 3
 
 
-class Pool(Protocol):
-    """What loads chunks. The parent submits jobs while there is room, and takes the answers."""
+_Given = TypeVar("_Given", bound=Task)
+_Found = TypeVar("_Found", bound=Loaded | Surveyed)
+_GivenIn = TypeVar("_GivenIn", bound=Task, contravariant=True)
+_FoundOut = TypeVar("_FoundOut", bound=Loaded | Surveyed, covariant=True)
+
+
+class Pool(Protocol[_GivenIn, _FoundOut]):
+    """What does tasks. The parent submits tasks while there is room, and takes the answers."""
 
     reads_ahead: bool
     """Whether chunks may be submitted before a batch waits for them."""
@@ -60,111 +66,131 @@ class Pool(Protocol):
     """Workers that ended without being told to, in order."""
 
     def has_room(self) -> bool:
-        """Whether another job would not just wait in a queue."""
+        """Whether another task would not just wait in a queue."""
         ...
 
-    def submit(self, job: Job) -> None:
-        """Take a job; its slot is the pool's until the answer."""
+    def submit(self, task: _GivenIn, /) -> None:
+        """Take a task; a chunk's slot is the pool's until the answer."""
         ...
 
-    def answers(self, timeout: float) -> list[Answer]:
+    def answers(self, timeout: float) -> Sequence[_FoundOut | Failed]:
         """Answers so far; waits up to `timeout` seconds for one. Raises `WorkerError`."""
         ...
 
     def close(self) -> None:
-        """Stop; the jobs that are not answered are dropped. Closing again does nothing."""
+        """Stop; the tasks that are not answered are dropped. Closing again does nothing."""
         ...
 
 
-class InProcessPool:
-    """Reads in the calling process, one job when asked for answers: `num_workers=0`."""
+ChunkPool = Pool[LoadChunk, Loaded]
+SurveyPool = Pool[SurveySlide, Surveyed]
+
+
+class Runner(Protocol[_GivenIn, _FoundOut]):
+    """What a process does tasks with: `ChunkRunner` or `SurveyRunner`."""
+
+    def run(self, task: _GivenIn, /) -> _FoundOut | Failed:
+        """Do a task, or say why not; raises nothing but what ends a process."""
+        ...
+
+    def close(self) -> None:
+        """Close the slides that are still open."""
+        ...
+
+
+class InProcessPool(Generic[_Given, _Found]):
+    """Reads in the calling process, one task when asked for answers: `num_workers=0`."""
 
     reads_ahead = False
 
-    def __init__(self, plan: ReadPlan, loader: BigChunkLoader, arena: Arena) -> None:
+    def __init__(self, runner: Runner[_Given, _Found]) -> None:
         self.deaths: list[Death] = []
-        self._filler = JobRunner(plan, loader, arena)
-        self._jobs: list[Job] = []
+        self._runner = runner
+        self._tasks: list[_Given] = []
 
     def has_room(self) -> bool:
-        """One job at a time."""
-        return not self._jobs
+        """One task at a time."""
+        return not self._tasks
 
-    def submit(self, job: Job) -> None:
+    def submit(self, task: _Given, /) -> None:
         """See `Pool.submit`."""
-        self._jobs.append(job)
+        self._tasks.append(task)
 
-    def answers(self, timeout: float) -> list[Answer]:
+    def answers(self, timeout: float) -> Sequence[_Found | Failed]:
         """Read what was submitted, unless the caller does not want to wait."""
         if not timeout:
             return []
-        jobs, self._jobs = self._jobs, []
-        return [self._filler.fill(job) for job in jobs]
+        tasks, self._tasks = self._tasks, []
+        return [self._runner.run(task) for task in tasks]
 
     def close(self) -> None:
         """See `Pool.close`."""
-        self._filler.close()
-        del self._filler
+        self._runner.close()
+        del self._runner
 
 
-class WorkerPool:
+class WorkerPool(Generic[_Given, _Found]):
     """Worker processes, replaced when they die, killed when they hang, gone when this is closed.
 
-    A job whose worker died or exceeded `read_timeout` seconds is given to another; a job that does
-    so twice is answered with `Failed(whole_slide=True)`. After 50 deaths, with many workers two of
-    each, the pool gives up. `loader` is the loader as `pickle_loader` gives it.
+    A task whose worker died or exceeded `read_timeout` seconds is given to another; a task that
+    does so twice is answered with `Failed(whole_slide=True)`. After 50 deaths, with many workers two
+    of each, the pool gives up. `loader` is the loader as `pickle_loader` gives it.
     """
 
     reads_ahead = True
 
     def __init__(
         self,
-        plan: ReadPlan,
+        plan: ReadPlan | SurveyPlan,
         loader: bytes,
-        arena: SharedArena,
+        arena: SharedArena | None,
         num_workers: int,
         read_timeout: float,
         jobs_per_worker: int,
     ) -> None:
-        self._arena, self._read_timeout = arena.descriptor, read_timeout
+        self._arena = None if arena is None else arena.descriptor
+        self._read_timeout = read_timeout
         self._jobs_per_worker = jobs_per_worker
         self._setup = Setup(plan, loader, os.getpid())
-        self._job_deaths: Counter[tuple[int, Candidate]] = Counter()
-        self._pending: list[Answer] = []
+        self._deaths_of: Counter[Task] = Counter()
+        self._pending: list[_Found | Failed] = []
         self.deaths: list[Death] = []
         self._failed_starts = 0
         self._workers: dict[int, WorkerProcess] = {}
         self._finalizer = weakref.finalize(self, _end_all, self._workers, owner=os.getpid())
         with _file_of(self._setup) as setup:
             for number in range(num_workers):
-                self._workers[number] = WorkerProcess(number, self._arena, setup)
+                self._workers[number] = WorkerProcess(number, setup, self._arena)
 
     def reconfigure(
         self, plan: ReadPlan, arena: SharedArena, num_workers: int, jobs_per_worker: int
-    ) -> None:
-        """Load by another plan into another arena, with the same loader: workers keep theirs as it
-        is. None has a job; where there are fewer than `num_workers`, the rest is started.
+    ) -> WorkerPool[LoadChunk, Loaded]:
+        """Switch the running workers to loading chunks by a plan into an arena.
+
+        The workers keep their loader and must be idle. Where there are fewer than `num_workers`,
+        the rest is started. Returns this pool, for its new kind of tasks.
         """
         self._arena, self._jobs_per_worker = arena.descriptor, jobs_per_worker
         self._setup = replace(self._setup, plan=plan)
-        self._job_deaths.clear()
+        self._deaths_of.clear()
         self.deaths.clear()
         self._failed_starts = 0
         with _file_of(self._setup) as setup:
             for worker in self._workers.values():
-                worker.reconfigure(self._arena, setup)
+                worker.reconfigure(setup, self._arena)
             for number in range(len(self._workers), num_workers):
-                self._workers[number] = WorkerProcess(number, self._arena, setup)
+                self._workers[number] = WorkerProcess(number, setup, self._arena)
+        return cast("WorkerPool[LoadChunk, Loaded]", self)
 
     def has_room(self) -> bool:
         """See `Pool.has_room`."""
         return any(len(worker.jobs) < self._jobs_per_worker for worker in self._workers.values())
 
-    def submit(self, job: Job) -> None:
-        """Give the job to the worker that has least to do."""
-        min(self._workers.values(), key=lambda worker: len(worker.jobs)).give(job)
+    def submit(self, task: _Given, /) -> None:
+        """Give the task to the worker that has least to do."""
+        min(self._workers.values(), key=lambda worker: len(worker.jobs)).give(task)
 
-    def answers(self, timeout: float) -> list[Answer]:
+    def answers(self, timeout: float) -> Sequence[_Found | Failed]:
         """See `Pool.answers`. Watches the processes themselves, not only their channels."""
         until = time.monotonic() + timeout
         while True:
@@ -222,9 +248,9 @@ class WorkerPool:
                 message = replace(message, wanted=b"".join(worker.pieces))
                 worker.pieces.clear()
             job = worker.jobs.popleft()
-            assert job.chunk == message.chunk
+            assert job.number == message.number
             worker.since = time.monotonic()
-            self._pending.append(message)
+            self._pending.append(message)  # type: ignore[arg-type]
 
     def _next_deadline(self) -> float:
         """Seconds until some worker is late."""
@@ -277,7 +303,7 @@ class WorkerPool:
         where = f" while reading {path}" if path else f" while {doing}"
         logger.warning("%s %s%s; it is replaced", worker, ending, where)
         with _file_of(self._setup) as setup:
-            self._workers[worker.number] = WorkerProcess(worker.number, self._arena, setup)
+            self._workers[worker.number] = WorkerProcess(worker.number, setup, self._arena)
         if path and self._is_fatal(jobs[0]):
             self._pending.append(_fatal(jobs.pop(0), death))
         for job in jobs:
@@ -296,11 +322,10 @@ class WorkerPool:
             last = "; ".join(f"{d.worker} {d.ending} ({d.path})" for d in self.deaths[-3:])
             raise WorkerError(f"{len(self.deaths)} workers ended, the last ones: {last}")
 
-    def _is_fatal(self, job: Job) -> bool:
-        """Count a death against a job; whether it was one too many."""
-        key = (job.chunk, job.candidate)
-        self._job_deaths[key] += 1
-        return self._job_deaths[key] >= _DEATHS_PER_JOB
+    def _is_fatal(self, task: Task) -> bool:
+        """Count a death against a task; whether it was one too many."""
+        self._deaths_of[task] += 1
+        return self._deaths_of[task] >= _DEATHS_PER_TASK
 
 
 def pickle_loader(loader: BigChunkLoader) -> bytes:
@@ -350,12 +375,12 @@ def _end_all(workers: dict[int, WorkerProcess], owner: int) -> None:
     workers.clear()
 
 
-def _fatal(job: Job, death: Death) -> Failed:
+def _fatal(job: Task, death: Death) -> Failed:
     error = SlideReadError(
-        f"{job.path}: {_DEATHS_PER_JOB} workers ended while reading it; the last "
+        f"{job.path}: {_DEATHS_PER_TASK} workers ended while reading it; the last "
         f"one, {death.worker}, {death.ending}"
     )
-    return Failed(job.chunk, error, traceback="", whole_slide=True)
+    return Failed(job.number, error, traceback="", whole_slide=True)
 
 
 def _readable(descriptor: int) -> bool:

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from contextlib import suppress
 
-from pydmed_dali.worker.messages import Job, Reconfigure, send
+from pydmed_dali.worker.messages import Reconfigure, Task, send
 
 _ONE_THREAD = {
     name: "1"
@@ -27,9 +27,9 @@ _ONE_THREAD = {
 class WorkerProcess:
     """A running worker and the jobs it was given, in the order in which it takes them."""
 
-    def __init__(self, number: int, arena: int, setup: int) -> None:
+    def __init__(self, number: int, setup: int, arena: int | None) -> None:
         self.number = number
-        self.jobs: deque[Job] = deque()
+        self.jobs: deque[Task] = deque()
         self.pieces: list[bytes] = []
         """Of the answer that comes next."""
         self.ready = False
@@ -38,7 +38,7 @@ class WorkerProcess:
         """When it began with what it does now: its start, or its present job."""
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            descriptors = (theirs.fileno(), arena, setup)
+            descriptors = (theirs.fileno(), *_given(setup, arena))
             # -P: the import path is the parent's; a folder that it does not search is not added
             module = "pydmed_dali.worker.main"
             command = [sys.executable, "-P", "-m", module, *map(str, descriptors)]
@@ -57,7 +57,7 @@ class WorkerProcess:
         """The process id."""
         return self._process.pid
 
-    def give(self, job: Job) -> None:
+    def give(self, job: Task) -> None:
         """Queue a job. A worker that is already gone is noticed by its descriptor, not here."""
         if not self.jobs:
             self.since = time.monotonic()
@@ -65,11 +65,11 @@ class WorkerProcess:
         with suppress(OSError):
             send(self.channel, job)
 
-    def reconfigure(self, arena: int, setup: int) -> None:
-        """Have a worker without a job go on in another arena, by another setup. See `give`."""
+    def reconfigure(self, setup: int, arena: int | None) -> None:
+        """Switch a worker without a task to another setup and arena. See `give`."""
         assert not self.jobs
         with suppress(OSError):
-            send(self.channel, Reconfigure(), (arena, setup))
+            send(self.channel, Reconfigure(), _given(setup, arena))
 
     def kill(self, seconds: float = 5.0) -> bool:
         """End the process now; whether it has ended, and so writes nowhere any more.
@@ -109,6 +109,11 @@ class WorkerProcess:
 
     def __str__(self) -> str:
         return f"worker {self.number} (pid {self.pid})"
+
+
+def _given(setup: int, arena: int | None) -> tuple[int, ...]:
+    """The descriptors of a worker's work: its setup, and its arena if it loads chunks."""
+    return (setup,) if arena is None else (setup, arena)
 
 
 def _environment() -> dict[str, str]:

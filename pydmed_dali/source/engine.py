@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,16 +19,17 @@ from pydmed_dali.geometry import Size
 from pydmed_dali.plan.tile_window import TileWindow
 from pydmed_dali.plan.window import Window
 from pydmed_dali.pool.chunk_scheduler import ChunkScheduler
-from pydmed_dali.pool.worker_pool import InProcessPool, Pool, WorkerPool, pickle_loader
+from pydmed_dali.pool.worker_pool import ChunkPool, InProcessPool, WorkerPool, pickle_loader
 from pydmed_dali.source.batch_builder import BatchBuilder
 from pydmed_dali.source.options import Options
 from pydmed_dali.source.schedule import Schedule
 from pydmed_dali.source.slot_table import SlotTable
 from pydmed_dali.worker.annotation_plan import AnnotationPlan
 from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
-from pydmed_dali.worker.messages import ReadPlan
+from pydmed_dali.worker.chunk_runner import ChunkRunner
 from pydmed_dali.worker.patient_context import PatientQueue
 from pydmed_dali.worker.plugin_calls import has_policy
+from pydmed_dali.worker.read_plan import ReadPlan
 from pydmed_dali.worker.stain_finder import StainPlan
 from pydmed_dali.worker.tissue_places import TissuePlan
 
@@ -48,7 +50,7 @@ class Engine:
         device: Device,
         gpu: int | None,
         annotated: AnnotationPlan | None = None,
-        workers: WorkerPool | None = None,
+        workers: WorkerPool[Any, Any] | None = None,
     ) -> None:
         """`workers` is a pool with the same loader that has no jobs: it goes on in the ring."""
         self.options = options
@@ -137,19 +139,18 @@ class Engine:
         plan: ReadPlan,
         loader: BigChunkLoader,
         pickled: bytes,
-        workers: WorkerPool | None,
-    ) -> Pool:
+        workers: WorkerPool[Any, Any] | None,
+    ) -> ChunkPool:
         """Return a pool on the ring's worker arena: new processes, `workers`, or this process."""
         options, shared = self.options, self.ring.worker_arena
         if options.num_workers == 0:
-            return InProcessPool(plan, loader, self.ring.worker_memory)
+            return InProcessPool(ChunkRunner(plan, loader, self.ring.worker_memory))
         # Enough jobs each that a worker does not idle until the next batch is asked for; so few
         # that neither side's messages can ever fill a channel, where both would wait for ever.
         per_batch = -(-options.batch_size // options.crops_per_chunk)
         jobs = min(max(2, -(-per_batch // options.num_workers) + 1), _MOST_JOBS)
         if workers is not None:
-            workers.reconfigure(plan, shared, options.num_workers, jobs)
-            return workers
+            return workers.reconfigure(plan, shared, options.num_workers, jobs)
         return WorkerPool(plan, pickled, shared, options.num_workers, options.read_timeout, jobs)
 
     def visit(self, chunk: int) -> int:

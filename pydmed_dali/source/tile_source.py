@@ -36,8 +36,9 @@ from pydmed_dali.source.ranks import choose_rank, warn_of_copies
 from pydmed_dali.source.schedule import tile_schedule
 from pydmed_dali.worker.annotation_plan import AnnotationPlan
 from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
-from pydmed_dali.worker.messages import Failed, SurveyPlan
-from pydmed_dali.worker.slide_survey import wanted_tiles
+from pydmed_dali.worker.messages import Failed
+from pydmed_dali.worker.read_plan import SurveyPlan
+from pydmed_dali.worker.survey_runner import wanted_tiles
 from pydmed_dali.worker.tile_filter import TilesPlan
 from pydmed_dali.worker.tissue_places import warn_of_little_tissue
 
@@ -166,10 +167,8 @@ class TileSource(BaseSource):
         self._done: dict[int, NDArray[np.bool_]] = {}
         survey = Survey(
             [record.path for record in dataset.slides],
-            SurveyPlan(tiles=plan),
-            self.options.scale,
+            SurveyPlan(self.options.scale, folder, tiles=plan),
             loader,
-            folder,
             workers,
             read_timeout,
         )
@@ -312,7 +311,7 @@ class TileSource(BaseSource):
         skipped: dict[int, str] = {}
         notices = Notices()
         for found in survey:
-            slide = found.chunk
+            slide = found.number
             if isinstance(found, Failed):
                 logger.warning("%s; the slide is skipped", found.error)
                 skipped[slide] = str(found.error)

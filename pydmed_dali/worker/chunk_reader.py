@@ -18,7 +18,7 @@ from pydmed_dali.ring.arena import Arena
 from pydmed_dali.slide.slide import Slide, Volume
 from pydmed_dali.slide.view import View, read_crops, reads_crops
 from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
-from pydmed_dali.worker.messages import Job
+from pydmed_dali.worker.messages import LoadChunk
 from pydmed_dali.worker.plugin_calls import has_own_reader
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class ChunkReader:
 
     def read_slices(
         self,
-        job: Job,
+        job: LoadChunk,
         slide: Slide,
         view: View,
         placement: Placement,

@@ -1,8 +1,8 @@
-"""The main program of a loader process: `python -m pydmed_dali.worker.main CHANNEL ARENA SETUP`.
+"""The main program of a loader process: `python -m pydmed_dali.worker.main CHANNEL SETUP [ARENA]`.
 
-The three arguments are descriptors: the channel to the parent, the arena's memory, and a file that
-holds the pickled `Setup`. A worker imports neither DALI nor torch nor CuPy, and ends by itself when
-its parent is gone or closes the channel.
+The arguments are descriptors: the channel to the parent, a file that holds the pickled `Setup`, and
+the memory of the arena, where chunks are loaded. A worker imports neither DALI nor torch
+nor CuPy, and ends by itself when its parent is gone or closes the channel.
 """
 
 from __future__ import annotations
@@ -16,32 +16,36 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from pydmed_dali.ring.arena import Arena
 from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
-from pydmed_dali.worker.job_runner import JobRunner
+from pydmed_dali.worker.chunk_runner import ChunkRunner
 from pydmed_dali.worker.messages import (
     Hello,
-    Job,
+    LoadChunk,
     Reconfigure,
     Setup,
     Started,
+    SurveySlide,
     messages_of,
     receive_all,
     send,
 )
+from pydmed_dali.worker.read_plan import ReadPlan, SurveyPlan
+from pydmed_dali.worker.survey_runner import SurveyRunner
 
 
 def main(arguments: list[str]) -> None:
-    """Serve jobs until the channel ends."""
-    channel_descriptor, arena_descriptor, setup_descriptor = map(int, arguments)
+    """Serve tasks until the channel ends."""
+    channel_descriptor, setup_descriptor, *arena = map(int, arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     faulthandler.enable()
     setup = _read(setup_descriptor)
     _end_with(setup.parent)
     loader: BigChunkLoader = pickle.loads(setup.loader)
-    filler = JobRunner(setup.plan, loader, _arena(setup, arena_descriptor))
+    runner = _runner(setup.plan, loader, arena)
     with socket.socket(fileno=channel_descriptor) as channel, suppress(ConnectionError):
         send(channel, Hello())
         while True:
@@ -49,14 +53,15 @@ def main(arguments: list[str]) -> None:
             if message is None:
                 break
             if isinstance(message, Reconfigure):
-                arena_descriptor, setup_descriptor = descriptors
-                filler.close()
-                setup = _read(setup_descriptor)
-                filler = JobRunner(setup.plan, loader, _arena(setup, arena_descriptor))
+                setup_descriptor, *arena = descriptors
+                runner.close()
+                runner = _runner(_read(setup_descriptor).plan, loader, arena)
             else:
-                assert isinstance(message, Job)
-                _carry_out(message, filler, channel)
-    filler.close()
+                assert isinstance(message, LoadChunk | SurveySlide)
+                send(channel, Started(message.number, time.monotonic()))
+                for answer in messages_of(runner.run(message)):  # type: ignore[arg-type]
+                    send(channel, answer)
+    runner.close()
 
 
 def _read(descriptor: int) -> Setup:
@@ -67,18 +72,16 @@ def _read(descriptor: int) -> Setup:
     return setup
 
 
-def _arena(setup: Setup, descriptor: int) -> Arena:
-    """The arena, whose descriptor is closed: the mapping stays."""
-    arena = Arena(setup.plan.layout, descriptor)
+def _runner(
+    plan: ReadPlan | SurveyPlan, loader: BigChunkLoader, arena: Sequence[int]
+) -> ChunkRunner | SurveyRunner:
+    """What does a plan's tasks; the arena's descriptor is closed: its mapping stays."""
+    if isinstance(plan, SurveyPlan):
+        return SurveyRunner(plan, loader)
+    (descriptor,) = arena
+    memory = Arena(plan.layout, descriptor)
     os.close(descriptor)
-    return arena
-
-
-def _carry_out(job: Job, filler: JobRunner, channel: socket.socket) -> None:
-    """Do a job, and answer; raises `ConnectionError` where the parent closed the source."""
-    send(channel, Started(job.chunk, time.monotonic()))
-    for message in messages_of(filler.fill(job)):
-        send(channel, message)
+    return ChunkRunner(plan, loader, memory)
 
 
 def _end_with(parent: int) -> None:

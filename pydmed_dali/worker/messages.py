@@ -1,8 +1,9 @@
 """What the parent and a worker say to each other.
 
-    parent -> worker   Job, Job, ..., and between jobs, Reconfigure; the channel's end means: finish
-    worker -> parent   Hello, then per job: Started, and Loaded or Failed; of a survey, in the place
-                       of Loaded, AnswerPart and Surveyed
+    parent -> worker   LoadChunk, LoadChunk, ..., or SurveySlide, SurveySlide, ...; between tasks,
+                       Reconfigure; the channel's end means: finish
+    worker -> parent   Hello, then for each LoadChunk: Started, and Loaded or Failed; for each
+                       SurveySlide: Started, and AnswerPart, ..., Surveyed or Failed
 
 One channel a worker, with one writer at each end: a Unix socket of whole messages (SOCK_SEQPACKET),
 so that a process killed while it writes leaves either its message or nothing.
@@ -12,26 +13,18 @@ from __future__ import annotations
 
 import pickle
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydmed_dali.errors import SlideError, UserCodeError
 from pydmed_dali.geometry import Point, Region, Size
 from pydmed_dali.plan.candidate import Candidate
-from pydmed_dali.plan.depth import Depth
-from pydmed_dali.plan.placement import Placer
-from pydmed_dali.ring.arena import Layout
 from pydmed_dali.slide.file_identity import FileIdentity
-from pydmed_dali.slide.mask_image import MaskFile
-from pydmed_dali.slide.scale import Scale
 from pydmed_dali.slide.stain import Stain
 from pydmed_dali.slide.view import View
-from pydmed_dali.worker.annotation_plan import AnnotationPlan
 from pydmed_dali.worker.patient_context import PatientContext
-from pydmed_dali.worker.stain_finder import StainPlan
-from pydmed_dali.worker.tile_filter import TilesPlan
-from pydmed_dali.worker.tissue_places import TissuePlan
+from pydmed_dali.worker.read_plan import ReadPlan, SurveyPlan
 
 _LONGEST = 1 << 16
 _MOST_DESCRIPTORS = 2
@@ -41,45 +34,11 @@ _LONGEST_REASON = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class SurveyPlan:
-    """What to find out of slides where nothing is loaded."""
-
-    masks: Mapping[Path, MaskFile] | None = None
-    """The user's own tissue masks, by the slide's path; None where the tissue is not asked for."""
-    tiles: TilesPlan | None = None
-    """The tiles that are wanted; None where they are not asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadPlan:
-    """What every chunk of a source has in common."""
-
-    layout: Layout
-    """The arena's shape."""
-    placer: Placer
-    """Where chunks and crops lie."""
-    scale: Scale
-    """The resolution to read."""
-    tissue: TissuePlan | None
-    """How much tissue crops must have; None draws from the whole slide."""
-    cache: Path | None
-    """The folder where what is found out of slides is kept; None keeps nothing."""
-    annotated: AnnotationPlan | None = None
-    """Annotations, for masks and for crops drawn by class; None for neither."""
-    stain: StainPlan | None = None
-    """What to find out of the slides' stain; None asks for nothing."""
-    depth: Depth | None = None
-    """Slices of chunks and crops, of volumes; None for slides."""
-    survey: SurveyPlan | None = None
-    """Jobs are to look at their slide, and load nothing; None loads chunks."""
-
-
-@dataclass(frozen=True, slots=True)
 class Setup:
     """Handed to a worker when it starts, and when it goes on with other work."""
 
-    plan: ReadPlan
-    """What to read."""
+    plan: ReadPlan | SurveyPlan
+    """What the worker's tasks have in common, and so their kind."""
     loader: bytes
     """The `BigChunkLoader`, pickled by cloudpickle."""
     parent: int
@@ -87,7 +46,7 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class LoadChunk:
     """Load one chunk into one slot."""
 
     chunk: int
@@ -105,23 +64,41 @@ class Job:
     context: PatientContext | None = None
     """What a chunk policy is told, None where it is not asked."""
 
+    @property
+    def number(self) -> int:
+        """The loading number."""
+        return self.chunk
+
+
+@dataclass(frozen=True, slots=True)
+class SurveySlide:
+    """Find out what a plan asks of one slide; nothing is loaded."""
+
+    number: int
+    """The slide's number."""
+    path: Path
+    """The slide's file."""
+
+
+Task = LoadChunk | SurveySlide
+
 
 @dataclass(frozen=True, slots=True)
 class Reconfigure:
-    """The worker is to go on in another arena, by another `Setup`: their descriptors come along."""
+    """Go on by another `Setup`, in another arena; both descriptors come along."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The worker is ready for jobs."""
+    """The worker is ready for tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The worker began with a job."""
+    """The worker began with a task."""
 
-    chunk: int
-    """Its loading number."""
+    number: int
+    """The task's number."""
     at: float
     """When, by the machine's monotonic clock (the same in all processes), in seconds."""
 
@@ -162,13 +139,18 @@ class Loaded:
     notices: tuple[str, ...] = ()
     """What was chosen of the slide's masks and annotations, for the log; see `Notices`."""
 
+    @property
+    def number(self) -> int:
+        """The task's number."""
+        return self.chunk
+
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
     """What was found of a slide; nothing was loaded."""
 
-    chunk: int
-    """The job's loading number."""
+    number: int
+    """The slide's number."""
     dimensions: Size
     """The slide, in level-0 pixels."""
     mpp: tuple[float, float] | None
@@ -197,10 +179,10 @@ class AnswerPart:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The chunk could not be loaded as asked."""
+    """The task could not be done as asked."""
 
-    chunk: int
-    """Loading number."""
+    number: int
+    """The task's number."""
     error: SlideError | UserCodeError
     """What went wrong, in words for the user."""
     traceback: str

@@ -12,7 +12,7 @@ from pydmed_dali.errors import SlideError, SlideMaskError, UserCodeError
 from pydmed_dali.geometry import Point
 from pydmed_dali.plan.placement import Placement, Positions
 from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
-from pydmed_dali.worker.messages import Job
+from pydmed_dali.worker.messages import LoadChunk
 from pydmed_dali.worker.visit import Visit
 
 MOST_STATE = 4096
@@ -35,7 +35,9 @@ def has_own_reader(loader: BigChunkLoader) -> bool:
     return getattr(loader.extract_bigchunk, "__func__", None) is not _OUR_READER
 
 
-def place_chunk(loader: BigChunkLoader, visit: Visit, job: Job) -> tuple[Placement, str | None]:
+def place_chunk(
+    loader: BigChunkLoader, visit: Visit, job: LoadChunk
+) -> tuple[Placement, str | None]:
     """Where the loader wants the BigChunk, and the patient's new state as JSON.
 
     It is not asked where a stand-in is read: see `BigChunkLoader.place_chunk`.

@@ -13,7 +13,7 @@ from pydmed_dali.plan.placement import Placement, Placer, Positions
 from pydmed_dali.plan.random import Stream, mix
 from pydmed_dali.slide.slide import Slide
 from pydmed_dali.slide.view import View
-from pydmed_dali.worker.messages import Job
+from pydmed_dali.worker.messages import LoadChunk
 from pydmed_dali.worker.patient_context import PatientContext
 
 
@@ -47,7 +47,7 @@ class Visit:
     @classmethod
     def of(
         cls,
-        job: Job,
+        job: LoadChunk,
         placer: Placer,
         slide: Slide,
         view: View,
@@ -108,7 +108,7 @@ class Visit:
 class _Plan:
     """What the plan knows of a visit."""
 
-    job: Job
+    job: LoadChunk
     placer: Placer
     eligible: Eligible | Runs | None
     planned: Placement

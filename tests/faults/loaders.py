@@ -18,7 +18,7 @@ from pydmed_dali.geometry import Point, Region
 from pydmed_dali.slide.slide import Pixels, Slide
 from pydmed_dali.slide.view import View
 from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
-from pydmed_dali.worker.job_runner import JobRunner
+from pydmed_dali.worker.chunk_runner import ChunkRunner
 from pydmed_dali.worker.messages import Loaded
 
 SLIDE = "slide-2.tif"
@@ -58,7 +58,7 @@ class Misbehaving(BigChunkLoader):
         program = sys.modules["__main__"]
         self._trap(program, "send", "publishing", lambda _, message: isinstance(message, Loaded))
         self._trap(program, "receive_all", "idle", lambda channel: not _has_mail(channel))
-        self._trap(JobRunner, "close", "shutting down", lambda _: True)
+        self._trap(ChunkRunner, "close", "shutting down", lambda _: True)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "parent": os.getpid()}
