@@ -18,7 +18,8 @@ from nvidia.dali.backend import TensorGPU, TensorListGPU
 
 from pydmed_dali.errors import RingMemoryError
 from pydmed_dali.geometry import Region
-from pydmed_dali.ring.arena import Arena, Layout
+from pydmed_dali.ring.arena import Arena
+from pydmed_dali.ring.layout import Layout
 from pydmed_dali.text import format_gib
 
 logger = logging.getLogger("pydmed_dali.dali")

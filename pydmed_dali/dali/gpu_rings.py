@@ -9,7 +9,8 @@ from pydmed_dali.dali.device import Device
 from pydmed_dali.dali.image_list import Images
 from pydmed_dali.dali.rings import HostRing, RingNeed, StagedRing
 from pydmed_dali.errors import OptionError, RingMemoryError
-from pydmed_dali.ring.arena import Arena, Layout
+from pydmed_dali.ring.arena import Arena
+from pydmed_dali.ring.layout import Layout
 from pydmed_dali.text import format_gib
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from nvidia.dali.backend import TensorCPU, TensorListCPU, TensorListGPU
 
 from pydmed_dali.plan.depth import Depth
-from pydmed_dali.ring.arena import Arena, Layout
+from pydmed_dali.ring.arena import Arena
+from pydmed_dali.ring.layout import Layout
 
 Images: TypeAlias = TensorListCPU | TensorListGPU
 """The slots in address order, then pad rows until the list holds one image per crop of a batch.

@@ -22,7 +22,8 @@ from pydmed_dali.dali.image_list import Images, host_images, host_masks
 from pydmed_dali.geometry import Size
 from pydmed_dali.pool.staged_pool import Copier, StagedPool
 from pydmed_dali.pool.worker_pool import ChunkPool
-from pydmed_dali.ring.arena import Arena, Layout, SharedArena
+from pydmed_dali.ring.arena import Arena, SharedArena
+from pydmed_dali.ring.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pydmed_dali.plan.placement import Placer
 from pydmed_dali.plan.sampler import Sampler
 from pydmed_dali.plan.touched_regions import decoded_pixels, touched_parts
 from pydmed_dali.plan.window import Window
-from pydmed_dali.ring.arena import Layout
+from pydmed_dali.ring.layout import Layout
 from pydmed_dali.ring.packing import packed_crop
 
 _DEPTH = 2  # batches in flight: the default prefetch depth

@@ -26,7 +26,7 @@ from pydmed_dali.plan.window import Window
 from pydmed_dali.pool.notices import Notices
 from pydmed_dali.pool.statistics import Tally
 from pydmed_dali.pool.worker_pool import ChunkPool
-from pydmed_dali.ring.arena import Layout
+from pydmed_dali.ring.layout import Layout
 from pydmed_dali.ring.slots import Slots
 from pydmed_dali.slide.file_identity import FileIdentity, change_in_words
 from pydmed_dali.worker.messages import Failed, LoadChunk, Loaded

@@ -133,8 +133,8 @@ class WorkerPool(Generic[_Given, _Found]):
     """Worker processes, replaced when they die, killed when they hang, gone when this is closed.
 
     A task whose worker died or exceeded `read_timeout` seconds is given to another; a task that
-    does so twice is answered with `Failed(whole_slide=True)`. After 50 deaths, with many workers two
-    of each, the pool gives up. `loader` is the loader as `pickle_loader` gives it.
+    does so twice is answered with `Failed(whole_slide=True)`. After 50 deaths, with many workers
+    two of each, the pool gives up. `loader` is the loader as `pickle_loader` gives it.
     """
 
     reads_ahead = True

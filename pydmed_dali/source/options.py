@@ -9,7 +9,7 @@ from pydmed_dali.errors import OptionError
 from pydmed_dali.geometry import Size
 from pydmed_dali.machine import refuse_crowd
 from pydmed_dali.plan.depth import Depth
-from pydmed_dali.ring.arena import Layout
+from pydmed_dali.ring.layout import Layout
 from pydmed_dali.ring.packing import packed_crop
 from pydmed_dali.slide.pixel_format import RGB8, PixelFormat
 from pydmed_dali.slide.scale import Scale

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydmed_dali.plan.depth import Depth
 from pydmed_dali.plan.placement import Placer
-from pydmed_dali.ring.arena import Layout
+from pydmed_dali.ring.layout import Layout
 from pydmed_dali.slide.mask_image import MaskFile
 from pydmed_dali.slide.scale import Scale
 from pydmed_dali.worker.annotation_plan import AnnotationPlan

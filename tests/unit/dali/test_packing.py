@@ -15,7 +15,7 @@ from pydmed_dali import BigChunkLoader, BigChunkSource, Dataset, Point, Size, Ti
 from pydmed_dali.dali.residency import RINGS
 from pydmed_dali.errors import RingMemoryError
 from pydmed_dali.geometry import Region
-from pydmed_dali.ring.arena import Layout
+from pydmed_dali.ring.layout import Layout
 from pydmed_dali.ring.memory import free_memory
 from pydmed_dali.ring.packing import packed_crop
 from pydmed_dali.slide.slide import Slide

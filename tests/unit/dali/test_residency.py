@@ -21,7 +21,7 @@ from pydmed_dali.dali.residency import choose_residency
 from pydmed_dali.dali.rings import RingNeed
 from pydmed_dali.errors import OptionError, RingMemoryError, SourceError
 from pydmed_dali.pipelines.basic import basic
-from pydmed_dali.ring.arena import Layout
+from pydmed_dali.ring.layout import Layout
 from pydmed_dali.source.pipeline_binding import PipelineBinding, refuse_streams
 
 LAYOUT = Layout(slots=10, chunk=Size(1024, 1024), pad_rows=6, crops=4)
