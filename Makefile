@@ -6,13 +6,21 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PEERS_STAMP := .venv/.installed-bench
 
-.PHONY: demo test lint bench notebooks clean
+.PHONY: demo test check durations lint bench notebooks clean
 
 demo: $(STAMP)
 	@$(BIN)/pydmed-dali demo
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile --no-loadscope-reorder)
+
+# What takes under a minute: lint, types, and the tests that start no process and no pipeline.
+check: lint
+	@$(BIN)/python -m pytest -q -n 2 tests/unit tests/property
+
+# Writes tests/durations.json, by which the long test files come first.
+durations: $(STAMP)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --record-durations
 
 lint: $(STAMP)
 	@$(BIN)/ruff check --quiet --output-format concise

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import json
 import os
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -24,23 +28,18 @@ settings.load_profile("no deadline")
 # A shell that starts pytest in the background has it, and what it starts, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_LONG_FILES = (
-    "test_demo.py",
-    "test_notebooks.py",
-    "test_never_torn.py",
-    "test_docs.py",
-    "test_benchmarks.py",
-    "test_bad_slides.py",
-    "test_cli.py",
-    "test_ends.py",
-    "test_train_distributed.py",
-    "test_gpu_benchmarks.py",
-    "test_soak.py",
-)
-"""Files that take a minute or more."""
+_DURATIONS = Path(__file__).with_name("durations.json")
+"""Seconds that each test file took when `make durations` ran, for the order of the next runs."""
 _SECONDS = 10.0
 _MAPPING = "memfd:pydmed-dali"
 COORDINATE_SIZE = Size(1536, 1280)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of `make durations`."""
+    parser.addoption(
+        "--record-durations", action="store_true", help=f"write {_DURATIONS.name} after the run"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,7 +56,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     And skip what needs a GPU where there is none, with that reason.
     """
-    items.sort(key=lambda item: item.path.name not in _LONG_FILES)
+    seconds: dict[str, float] = json.loads(_DURATIONS.read_text())
+    items.sort(key=lambda item: -seconds.get(item.nodeid.split("::")[0], 0.0))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
@@ -68,6 +68,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(
                 pytest.mark.skip(reason="no CUDA GPU that DALI can use, or not run by -m gpu")
             )
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Write down how long each file took, where that is asked for; short ones are left out."""
+    if not config.getoption("record_durations"):
+        return
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            seconds[report.nodeid.split("::")[0]] += report.duration
+    long = {name: round(value, 1) for name, value in sorted(seconds.items()) if value >= 1}
+    _DURATIONS.write_text(json.dumps(long, indent=1) + "\n")
 
 
 @pytest.fixture(autouse=True)
