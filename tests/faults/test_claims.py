@@ -147,7 +147,7 @@ def inspect(paths: list[Path], tmp_path: Path) -> tuple[list[str], dict[str, int
         "print(json.dumps([reasons, before, memory()]))"
     )
     command = [sys.executable, "-c", program, str(sound), *map(str, paths)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     reasons, before, after = json.loads(done.stdout)
     assert reasons[0] is None

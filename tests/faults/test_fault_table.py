@@ -21,8 +21,10 @@ from tests.support import NAMES, SMALL_RUN, first, sum_up, take
 
 DEEDS = ["raise", "sys.exit", "os._exit(0)", "SIGKILL", "SIGSEGV", "hang"]
 PLACES = ["starting", "opening", "reading", "publishing", "idle", "shutting down"]
-SECONDS = 20.0
-OPTIONS: dict[str, Any] = {**SMALL_RUN, "read_timeout": 1.0}
+SECONDS = 120.0
+START_SECONDS, READ_SECONDS = 15.0, 5.0
+"""Limits that a hang must exceed, and that no healthy worker exceeds on a busy machine."""
+OPTIONS: dict[str, Any] = {**SMALL_RUN, "read_timeout": READ_SECONDS}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def healthy(coordinates: Dataset) -> Any:
 @pytest.fixture(autouse=True)
 def short_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that hangs while it starts is given up after seconds, here."""
-    monkeypatch.setattr(worker_pool, "_START_SECONDS", 4.0)
+    monkeypatch.setattr(worker_pool, "_START_SECONDS", START_SECONDS)
 
 
 @pytest.mark.parametrize("place", PLACES)

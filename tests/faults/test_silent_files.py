@@ -143,11 +143,11 @@ def test_what_is_no_regular_file_is_skipped_at_once(
     folder: Path, odd_files: dict[str, str], num_workers: int
 ) -> None:
     begun = time.monotonic()
-    options = {**OPTIONS, "num_workers": num_workers, "passes": 1, "read_timeout": 60}
+    options = {**OPTIONS, "num_workers": num_workers, "passes": 1, "read_timeout": 600}
     with BigChunkSource(Dataset.from_folder(folder), **options) as source:
         take(source, source.batches_per_epoch)
         report = source.report()
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 300
     assert not report.deaths
     reasons = {path.name: reason for path, reason in report.slides_skipped.items()}
     walked = odd_files.keys() - {"folder.svs"}  # from_folder looks for slides in it

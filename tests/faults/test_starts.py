@@ -60,7 +60,7 @@ def test_a_notebook(coordinate_folder: Path, tmp_path: Path) -> None:
     ]
     v4: Any = nbformat.v4
     notebook = v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     assert notebook.cells[-1].outputs[0]["text"] == "value [77]\n"
 
 

@@ -30,7 +30,7 @@ def test_a_slide_that_kills_two_workers_is_skipped(
     coordinates: Dataset, tmp_path: Path, deed: str
 ) -> None:
     loader = Misbehaving(tmp_path, deed, "reading", always=True)
-    with BigChunkSource(coordinates, **OPTIONS, loader=loader, read_timeout=1) as source:
+    with BigChunkSource(coordinates, **OPTIONS, loader=loader, read_timeout=5) as source:
         crops = [c for b in take(source, 20) for c in source.describe(b["info"])]
         stats, report = source.stats(), source.report()
     assert list(report.slides_skipped) == list(stats.slides_skipped)

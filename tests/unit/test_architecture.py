@@ -115,7 +115,7 @@ def test_importing_the_package_loads_none_of_the_libraries() -> None:
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=True,
     )
     assert done.stdout.split() == []

@@ -104,7 +104,7 @@ for image, path, (y, x) in zip(images, paths, places.tolist(), strict=True):
 """  # in a process of its own: importing MONAI warns, and warnings are errors here
     command = [sys.executable, "-c", code, str(slides)]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
 

@@ -44,7 +44,7 @@ def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProce
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -61,7 +61,7 @@ def test_version_and_help_import_nothing_heavy() -> None:
     )
     for arguments in (["--version"], ["--help"], ["demo", "--help"]):
         done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=600
         )
         assert (done.returncode, done.stderr.strip()) == (0, "")
 
@@ -258,7 +258,7 @@ def test_doctor_names_the_remedy_for_an_import_that_fails(module: str) -> None:
         f"import sys; sys.modules[{module!r}] = None\nfrom pydmed_dali.cli.app import main; main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "doctor"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, "doctor"], capture_output=True, text=True, timeout=600
     )
     assert (done.returncode, done.stderr) == (1, "")
     remedies = [line for line in done.stdout.splitlines() if "install" in line]
@@ -273,7 +273,10 @@ def test_doctor_takes_a_missing_cupy_for_a_warning_where_there_is_no_gpu() -> No
         "from pydmed_dali.cli.app import main; main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "doctor", "--json"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     (cupy,) = (c for c in json.loads(done.stdout)["checks"] if c["name"].startswith("cupy"))
     assert (done.returncode, cupy["status"]) == (0, "warning")
@@ -345,7 +348,7 @@ def test_ctrl_c_ends_with_130_and_leaves_no_worker(slides: Path, tmp_path: Path)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
         children = _children(program.pid, seconds=60)
         program.send_signal(signal.SIGINT)
-        _, words = program.communicate(timeout=60)
+        _, words = program.communicate(timeout=600)
     assert program.returncode == 130
     assert b"Traceback" not in words
     await_end([child.pid for child in children])  # multiprocessing's resource tracker ends last

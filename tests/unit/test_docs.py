@@ -96,7 +96,7 @@ def test_the_code_blocks_of_a_page_run(page: str, folder: Path) -> None:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -115,7 +115,7 @@ def test_the_example_of_array_slides_runs_as_a_program(stacks: Path) -> None:
         [sys.executable, str(program), str(stacks)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

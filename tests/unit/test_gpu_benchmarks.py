@@ -32,7 +32,7 @@ def test_a_benchmark_prints_its_table(name: str) -> None:
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert f"command: python -m {name.split()[0]}" in done.stdout

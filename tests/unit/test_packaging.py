@@ -36,7 +36,7 @@ def _run(*command: str | Path, cwd: Path) -> str:
         env=environment | {"PIP_NO_INDEX": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, f"{command} failed:\n{done.stdout}\n{done.stderr}"

@@ -40,7 +40,7 @@ def test_a_code_block_runs(block: str, folder: Path) -> None:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -62,5 +62,5 @@ def test_its_commands_exist() -> None:
             [sys.executable, "-m", "pydmed_dali", command, "--help"],
             check=True,
             capture_output=True,
-            timeout=60,
+            timeout=600,
         )

@@ -166,7 +166,7 @@ def test_a_source_that_is_forgotten_ends_its_workers(coordinates: Dataset) -> No
     gc.collect()
     for thread in threading.enumerate():
         if thread.name.startswith("copier"):
-            thread.join(timeout=60)
+            thread.join(timeout=600)
             assert not thread.is_alive()
 
 

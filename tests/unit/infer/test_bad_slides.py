@@ -109,7 +109,7 @@ def test_a_slide_that_ends_its_readers_costs_no_other(
     """At its opening that is in the survey, where its tiles are counted."""
     loader = Misbehaving(tmp_path, deed, place, always=True)
     options = {**OPTIONS, "num_workers": 2}
-    done = predict(coordinates, means, tmp_path / "out", loader=loader, read_timeout=1, **options)
+    done = predict(coordinates, means, tmp_path / "out", loader=loader, read_timeout=5, **options)
     (path,) = done.slides_skipped
     assert path.name == BAD_SLIDE
     assert {file.stem for file in done.written} == {f"slide-{n}" for n in (0, 1, 3, 4, 5)}

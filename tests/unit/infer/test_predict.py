@@ -251,7 +251,7 @@ def test_two_ranks_at_once_write_what_one_process_writes(dataset: Dataset, tmp_p
         for rank in range(2)
     ]
     for process in ranks:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
     files = {path.name for path in (tmp_path / "one").iterdir()}
     assert {path.name for path in (tmp_path / "two").iterdir()} == files
