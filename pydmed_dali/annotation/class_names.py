@@ -34,8 +34,8 @@ def check_exclusions(exclusions: Collection[str], classes: Collection[str] = ())
     both = [repr(name) for name in classes if is_among(name, exclusions)]
     if both:
         raise OptionError(
-            f"{shorten_list(both)} is among classes and among exclusions={tuple(exclusions)!r}, whose "
-            "regions are cut out of all others; leave it out of one of them"
+            f"{shorten_list(both)} is among classes and among exclusions={tuple(exclusions)!r}, "
+            "whose regions are cut out of all others; leave it out of one of them"
         )
 
 

@@ -112,8 +112,8 @@ def _nothing(outlines: Sequence[Outline], notes: Notes, exclusions: Collection[s
     if cut:
         reasons.append(f"{cut} of exclusions={tuple(exclusions)!r}")
     return (
-        f"{told} without an area or cut out by others ({shorten_list(reasons)}); regions are polygons, "
-        "rectangles and ellipses: export what is drawn as these, e.g. as GeoJSON"
+        f"{told} without an area or cut out by others ({shorten_list(reasons)}); regions "
+        "are polygons, rectangles and ellipses: export what is drawn as these, e.g. as GeoJSON"
     )
 
 

@@ -108,8 +108,8 @@ def _all_classes(counts: Mapping[str, int]) -> tuple[str, ...]:
     names = tuple(sorted(name for name in counts if not is_ignored(name)))
     if not names:
         raise AnnotationError(
-            f"all regions are of classes that QuPath ignores ({shorten_list(ignored)}); name those that "
-            "are meant in classes"
+            f"all regions are of classes that QuPath ignores ({shorten_list(ignored)}); name "
+            "those that are meant in classes"
         )
     return names
 

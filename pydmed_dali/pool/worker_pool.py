@@ -281,8 +281,10 @@ class WorkerPool(Generic[_Given, _Found]):
     def _with_annotations(self, worker: WorkerProcess) -> str:
         """What a slow worker may have read beside the slide, where nothing could be kept of it."""
         plan = self._setup.plan
-        tiles = None if plan.survey is None else plan.survey.tiles
-        annotated = plan.annotated if tiles is None else tiles.annotated
+        if isinstance(plan, SurveyPlan):
+            annotated = None if plan.tiles is None else plan.tiles.annotated
+        else:
+            annotated = plan.annotated
         if not worker.ready or annotated is None or plan.cache is not None:
             return ""
         file = annotated.files.get(worker.jobs[0].path)

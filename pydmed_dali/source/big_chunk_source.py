@@ -84,8 +84,8 @@ class BigChunkSource(RunningSource):
         balance: `patient` visits every patient equally often, so that a label comes as often as it
             has patients; `label` visits every label equally often, and within it every patient;
             `slide` visits every slide equally often; `tissue` visits slides by the area of their
-            tissue, which `measure_tissue` must have found out. None is `slide` for a finite source without
-            `weights`, so that a run leaves no slide out, else `patient`.
+            tissue, which `measure_tissue` must have found out. None is `slide` for a finite source
+            without `weights`, so that a run leaves no slide out, else `patient`.
         weights: a positive number for each patient's id, 1 for those not named: visits are shared
             by them, with `label` within each label. See `set_weights` and docs/sampling.md.
         passes: None for an endless source (training); 1 for a finite one that visits every slide

@@ -20,6 +20,7 @@ from pydmed_dali.plan.tile_window import TileWindow
 from pydmed_dali.plan.window import Window
 from pydmed_dali.pool.chunk_scheduler import ChunkScheduler
 from pydmed_dali.pool.worker_pool import ChunkPool, InProcessPool, WorkerPool, pickle_loader
+from pydmed_dali.ring.arena import SharedArena
 from pydmed_dali.source.batch_builder import BatchBuilder
 from pydmed_dali.source.options import Options
 from pydmed_dali.source.schedule import Schedule

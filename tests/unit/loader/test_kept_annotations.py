@@ -17,13 +17,15 @@ from pydmed_dali.annotation.reader import read_file
 from pydmed_dali.annotation.spans import find_spans
 from pydmed_dali.annotation.table import PolygonTable
 from pydmed_dali.errors import AnnotationError, SlideReadError
-from pydmed_dali.loader import annotated, annotation_processes, kept_annotations
+from pydmed_dali.pool import annotation_processes
 from pydmed_dali.pool.annotation_processes import read_files
 from pydmed_dali.pool.worker_pool import InProcessPool
 from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.slide import Slide
+from pydmed_dali.worker import annotation_cache, annotation_finder
 from pydmed_dali.worker.annotation_cache import load_table
 from pydmed_dali.worker.annotation_plan import AnnotationFile, ReadingRules
+from pydmed_dali.worker.chunk_runner import ChunkRunner
 from tests.drawings import DRAWINGS, OUTPUTS, SHARES, annotate, join, take_masked, write_geojson
 
 RULES = ReadingRules()
@@ -47,7 +49,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         found.append(path)
         return read_file(path, *rules)
 
-    monkeypatch.setattr(kept_annotations, "read_file", counted)
+    monkeypatch.setattr(annotation_cache, "read_file", counted)
     return found
 
 
@@ -76,8 +78,8 @@ def test_every_file_is_parsed_once_however_often_its_slide_is_visited(
     annotate(coordinates, tmp_path)
     options: dict[str, Any] = {**RUN, "annotations": tmp_path, "classes": SHARES}
     runs = []
-    for most in (annotated._MOST_BYTES, 1):
-        monkeypatch.setattr(annotated, "_MOST_BYTES", most)
+    for most in (annotation_finder._MOST_BYTES, 1):
+        monkeypatch.setattr(annotation_finder, "_MOST_BYTES", most)
         with BigChunkSource(coordinates, **options, cache_dir=tmp_path / "cache") as source:
             runs.append(join(take_masked(source, 20)))
         assert sorted(reads) == sorted(tmp_path.rglob("*.geojson")) and len(reads) == 5
@@ -96,7 +98,7 @@ def test_the_places_of_many_polygons_are_kept(
         looked.append(len(xs) * len(ys))
         return find_spans(table, classes, xs, ys)
 
-    monkeypatch.setattr(annotated, "find_spans", counted)
+    monkeypatch.setattr(annotation_finder, "find_spans", counted)
     options: dict[str, Any] = {**RUN, "annotations": tmp_path, "cache_dir": tmp_path / "cache"}
     runs = []
     for many, classes, crop, whole in (
@@ -106,7 +108,7 @@ def test_the_places_of_many_polygons_are_kept(
         (1, {"stroma": 0.3, "tumor": 0.5}, 64, 5),
         (1, SHARES, 63, 5),
     ):
-        monkeypatch.setattr(annotated, "_MANY_POLYGONS", many)
+        monkeypatch.setattr(annotation_finder, "_MANY_POLYGONS", many)
         looked.clear()
         with BigChunkSource(coordinates, **{**options, "crop_size": crop}, classes=classes) as s:
             runs.append(join(take_masked(s, 20)))
@@ -122,12 +124,13 @@ def test_what_a_process_keeps_is_bounded_by_bytes(
     annotate(coordinates, tmp_path)
     options: dict[str, Any] = {**RUN, "annotations": tmp_path, "classes": SHARES}
     for most, views in ((2**28, 6), (1, 1)):
-        monkeypatch.setattr(annotated, "_MOST_BYTES", most)
+        monkeypatch.setattr(annotation_finder, "_MOST_BYTES", most)
         with BigChunkSource(coordinates, **options) as source:
             take_masked(source, 20)
             pool = source._engine.pool
             assert isinstance(pool, InProcessPool)
-            finder = pool._filler._annotations
+            assert isinstance(pool._runner, ChunkRunner)
+            finder = pool._runner._annotations
             assert finder is not None
             assert len(finder._known) == views
 
@@ -144,7 +147,7 @@ def test_processes_read_what_this_process_reads(tmp_path: Path, reads: list[Path
     bad = found.pop(tmp_path / "bad.geojson")
     assert isinstance(bad, AnnotationError) and str(bad).startswith(f"{tmp_path}/bad.geojson: it")
     assert found == {
-        path: kept_annotations.read_and_keep(path, RULES, Cache(None)) for path in found
+        path: annotation_cache.read_and_keep(path, RULES, Cache(None)) for path in found
     }
     assert found == read_files(list(found), RULES, tmp_path / "cache"), "as they are kept"
     kept = load_table(paths[3], RULES, Cache(tmp_path / "cache"))

@@ -26,6 +26,8 @@ OUTLINES = Path(__file__).parent / "outlines"
 GROUND, TISSUE, SPARSE, EITHER = range(4)
 NUMBERS = {"either": EITHER, "sparse": SPARSE, "tissue": TISSUE, "ground": GROUND}
 FOLDERS = {"a.dcm": "more-slides/dicom/jpeg"}
+SIZES = {"a.dcm": Size(2048, 1245)}
+"""Of masks of slides whose resolution is doubted: as of the 29 micrometres that the file tells."""
 
 
 def _outlined(name: str, mask: TissueMask, dimensions: Size) -> NDArray[np.uint8]:
@@ -67,7 +69,7 @@ def test_masks_of_real_slides_agree_with_outlines_drawn_by_hand(
         pytest.skip(f"no {folder / name}")
     slide = OpenSlideSlide(folder / name)
     try:
-        mask, dimensions = compute_mask(slide), slide.facts.dimensions
+        mask, dimensions = compute_mask(slide, SIZES.get(name)), slide.facts.dimensions
     finally:
         slide.close()
     truth = _outlined(name, mask, dimensions)
