@@ -33,3 +33,11 @@ def test_the_page_shows_its_picture() -> None:
     texts = re.findall(r"<text[^>]*>([^<]+)</text>", picture)
     rooms = set(re.findall(r'class="room"[^>]*>(\w+)<', picture))
     assert len(texts) > 20 and rooms < set(ROOMS) and '<rect class="page"' in picture
+
+
+def test_words_in_italics_are_in_the_glossary() -> None:
+    glossary = (CHECKOUT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = {name.lower() for name in re.findall(r"^- \*\*(.+?)\*\*", glossary, re.MULTILINE)}
+    words = re.findall(r"(?<![*\w])\*(\w[\w -]*)\*(?![*\w])", PAGE)
+    assert len(words) > 5
+    assert [w for w in words if not {w, w.removesuffix("s")} & (terms | {"italics"})] == []
