@@ -23,6 +23,7 @@ SLIDE_EXTENSIONS = frozenset(
         ".dcm",
         ".mrxs",
         ".ndpi",
+        ".qptiff",
         ".scn",
         ".svs",
         ".svslide",
@@ -32,7 +33,7 @@ SLIDE_EXTENSIONS = frozenset(
         ".vmu",
     }
 )
-"""Endings (lower case) of the files that OpenSlide 4 opens."""
+"""Endings (lower case) of files that OpenSlide 4 opens, and of Akoya's TIFFs, which it refuses."""
 
 _DICOM = ".dcm"
 _OF_SYSTEMS = frozenset({"lost+found", "$RECYCLE.BIN", "System Volume Information"})
