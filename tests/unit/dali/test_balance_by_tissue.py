@@ -161,9 +161,9 @@ def test_real_slides_have_the_tissue_that_their_masks_show(
             with openslide.OpenSlide(record.path) as slide:
                 shares[record.path.name] = record.tissue.pixels / np.prod(slide.dimensions)
     for name, share in (
-        ("CMU-1-Small-Region.svs", 0.37),
+        ("CMU-1-Small-Region.svs", 0.39),
         ("tcga-cr-7395-01a-01-ts1.svs", 0.64),
-        ("packed-biopsies.tif", 0.19),
+        ("packed-biopsies.tif", 0.22),
     ):
         assert abs(shares[name] - share) < 0.006, name
     assert "unreadable.svs" in caplog.text and "unreadable.svs" not in shares
