@@ -129,7 +129,11 @@ class Odd:
     __hash__ = None  # type: ignore[assignment]
 
 
-@pytest.mark.parametrize("value", [Odd(), [Odd()], {Odd: 1}, b"x", {1: Odd()}], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [Odd(), [Odd()], {Odd: 1}, b"x", {1: Odd()}],
+    ids=["object", "list", "class as a key", "bytes", "number as a key"],
+)
 def test_values_that_json_does_not_know_are_refused(
     coordinates: Dataset, saved: Saved, value: Any
 ) -> None:
