@@ -25,9 +25,9 @@ from pydmed_dali import (
 from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.gpu.places import GPU_PLACES, PLACES, on_cpu
+from tests.integration.source import test_pixel_format as formats
+from tests.integration.source import test_tile_source as tiles
 from tests.support import NAMES, Batch, assert_coordinates
-from tests.unit.dali import test_pixel_format as formats
-from tests.unit.dali import test_tile_source as tiles
 
 
 @pytest.mark.parametrize("place", GPU_PLACES)
@@ -45,7 +45,7 @@ def test_every_voxel_of_a_volume_is_the_one_that_info_names(
     tmp_path: Path, resident: int, place: dict[str, Any]
 ) -> None:
     pytest.importorskip("nibabel")
-    from tests.unit.dali import test_volumes as volumes
+    from tests.integration.source import test_volumes as volumes
 
     paths = [
         volumes.write(tmp_path / f"{number}.nii", volumes.codes(shape))

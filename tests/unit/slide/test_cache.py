@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -67,22 +65,6 @@ def test_a_key_tells_files_kinds_and_parts_apart(tmp_path: Path) -> None:
     keys.add(file_key(other, "mask", 1))
     assert len(keys) == 6 and None not in keys
     assert file_key(tmp_path / "missing.svs", "mask", 1) is None
-
-
-def test_a_key_is_the_same_in_every_process_and_from_every_folder(
-    tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert file_key(Path("slide.svs"), "mask", 1) == key
-    code = (
-        "from pathlib import Path; from pydmed_dali.slide.cache import file_key; "
-        f"print(file_key(Path({str(tmp_path / 'slide.svs')!r}), 'mask', 1))"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "7"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600
-    )
-    assert done.stdout.strip() == key
 
 
 def test_a_full_disk_is_no_failure(tmp_path: Path, key: str) -> None:

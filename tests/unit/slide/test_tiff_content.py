@@ -15,7 +15,7 @@ from pydmed_dali.cli.inspect import inspect_slide
 from pydmed_dali.errors import SlideFormatError
 from pydmed_dali.slide.channel_tiff import ChannelTiff
 from pydmed_dali.slide.open_slide import open_slide
-from tests.unit.slide.tiled_files import NO_CACHE
+from tests.integration.slide.tiled_files import NO_CACHE
 
 TILED: dict[str, Any] = {"tile": (256, 256), "metadata": None}
 

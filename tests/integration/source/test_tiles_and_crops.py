@@ -15,8 +15,8 @@ from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.tiled_slide import TiledSlide
 from pydmed_dali.source import options
 from pydmed_dali.worker import chunk_reader
+from tests.integration.slide.tiled_files import write_lossless_coordinates
 from tests.support import NAMES, assert_coordinates, sum_up, take
-from tests.unit.slide.tiled_files import write_lossless_coordinates
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])

@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator
+from pydmed_dali import Dataset
 from pydmed_dali.dataset import Label
 from pydmed_dali.errors import DatasetError, OptionError
-from pydmed_dali.pipelines.basic import basic
 
 
 @pytest.fixture
@@ -64,26 +63,6 @@ def test_other_columns_come_back_in_infos_as_text(folder: Path) -> None:
     first, second = Dataset.from_table(path).slides
     assert first.infos == {"scanner": "Aperio", "age": "071"}, "a column without a name is none"
     assert second.infos == {"scanner": "", "age": "5"}
-
-
-def test_infos_come_back_from_describe(coordinate_folder: Path) -> None:
-    path = coordinate_folder / "even" / "slide-0.tif"
-    table = [{"slide": path.name, "label": "even", "stain": "H&E", "block": 3}]
-    dataset = Dataset.from_table(table, root=path.parent)
-    with BigChunkSource(
-        dataset,
-        chunk_size=256,
-        crop_size=64,
-        batch_size=2,
-        resident=1,
-        crops_per_chunk=2,
-        num_workers=0,
-        passes=1,
-    ) as source:
-        (batch,) = SmallChunkIterator(basic(source), ["image", "label", "info"])
-        crops = source.describe(batch["info"])
-    assert [crop.record.infos for crop in crops] == 2 * [{"stain": "H&E", "block": 3}]
-    assert {crop.record.path for crop in crops} == {path}
 
 
 def test_blank_rows_count_but_hold_nothing(folder: Path) -> None:

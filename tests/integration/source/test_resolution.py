@@ -32,7 +32,7 @@ from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.scale import Scale
 from pydmed_dali.synthetic.tissue_slides import tissue_image
 from pydmed_dali.worker.tissue_places import find_mask
-from tests.unit.slide.tiled_files import NO_CACHE
+from tests.integration.slide.tiled_files import NO_CACHE
 
 MPP = 0.25
 RIGHT: dict[str, Any] = {"resolution": (10_000 / MPP, 10_000 / MPP), "resolutionunit": 3}

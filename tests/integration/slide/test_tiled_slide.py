@@ -22,7 +22,7 @@ from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.tiled_slide import TiledSlide
 from pydmed_dali.synthetic.coordinate_slides import coordinate_pixels
-from tests.unit.slide.tiled_files import (
+from tests.integration.slide.tiled_files import (
     CODINGS,
     NO_CACHE,
     SIZE,

@@ -23,7 +23,7 @@ from pydmed_dali.infer import predict, segment
 from pydmed_dali.infer.collector import SlideFeatures
 from pydmed_dali.infer.feature_log import FeatureLog, identity_of
 from pydmed_dali.slide.file_identity import file_identity
-from tests.unit.infer.two_slides import (
+from tests.integration.infer.two_slides import (
     OPTIONS,
     TILES,
     Breaks,
@@ -73,7 +73,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from tests.support import folder_dataset
-from tests.unit.infer.two_slides import OPTIONS, means
+from tests.integration.infer.two_slides import OPTIONS, means
 from pydmed_dali.infer import predict
 module = sys.modules["pydmed_dali.infer.predict"]
 module._SAVE_SECONDS = 0.0

@@ -14,7 +14,7 @@ from pydmed_dali import Dataset, Size
 from pydmed_dali.errors import SlideChangedError, UserCodeError
 from pydmed_dali.infer import predict, read_features
 from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
-from tests.unit.infer.two_slides import (
+from tests.integration.infer.two_slides import (
     OPTIONS,
     SIZES,
     TILES,

@@ -17,7 +17,7 @@ from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.codec.jpeg import JpegTiles
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.tiled_slide import TiledSlide
-from tests.unit.slide.tiled_files import CODINGS, Coding, tile_place, write_tiled
+from tests.integration.slide.tiled_files import CODINGS, Coding, tile_place, write_tiled
 
 SIZE = Size(1100, 800)
 NO_CACHE = Cache(None)

@@ -17,9 +17,9 @@ from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.pool.staged_pool import StagedPool
 from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.faults.loaders import Misbehaving
+from tests.integration.source.test_determinism import assert_same, run
 from tests.staged_host import ThreadCopier, ThreadTicket, staged_host_ring
 from tests.support import SMALL_RUN, assert_coordinates, sum_up, take
-from tests.unit.dali.test_determinism import assert_same, run
 
 
 @pytest.fixture

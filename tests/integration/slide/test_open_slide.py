@@ -19,7 +19,7 @@ from pydmed_dali.slide.cache import Cache
 from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
-from tests.unit.slide.tiled_files import (
+from tests.integration.slide.tiled_files import (
     NO_CACHE,
     SIZE,
     TAKEN,

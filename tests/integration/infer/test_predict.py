@@ -28,8 +28,8 @@ from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.synthetic.coordinate_slides import coordinate_pixels, write_coordinate_slide
 from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 from pydmed_dali.worker.tissue_places import find_mask
+from tests.integration.infer.three_slides import OPTIONS, SIZES, contents, means, write_three_slides
 from tests.support import folder_dataset
-from tests.unit.infer.three_slides import OPTIONS, SIZES, contents, means, write_three_slides
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -231,7 +231,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from tests.support import folder_dataset
-from tests.unit.infer.test_predict import OPTIONS, means
+from tests.integration.infer.test_predict import OPTIONS, means
 from pydmed_dali.infer import predict
 predict(folder_dataset(Path(sys.argv[1])), means, sys.argv[2], **OPTIONS)
 """

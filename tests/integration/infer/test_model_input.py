@@ -24,7 +24,7 @@ from pydmed_dali.infer.model_input import FedModel, ModelInput
 from pydmed_dali.infer.model_trial import try_model
 from pydmed_dali.pipelines.classification import classification
 from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
-from tests.unit.infer.two_slides import OPTIONS, write_two_slides
+from tests.integration.infer.two_slides import OPTIONS, write_two_slides
 
 HALVES = "0.5,0.5,0.5,0.25,0.5,1.0"
 

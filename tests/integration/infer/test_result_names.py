@@ -19,7 +19,7 @@ from pydmed_dali.infer.class_map import description_of
 from pydmed_dali.infer.result_folder import ResultFolder
 from pydmed_dali.infer.result_names import result_names
 from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
-from tests.unit.infer.two_slides import OPTIONS, Breaks, listed, means
+from tests.integration.infer.two_slides import OPTIONS, Breaks, listed, means
 
 MOST = 200
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pydmed_dali import BigChunkSource, Dataset, InfoColumn, Size
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, Size, SmallChunkIterator
+from pydmed_dali.pipelines.basic import basic
 from pydmed_dali.synthetic.coordinate_slides import write_coordinate_slide
 from tests.support import assert_coordinates, folder_dataset, read_directly, take
 
@@ -126,3 +127,23 @@ def test_labels_belong_to_the_crops_slide(coordinate_folder: Path) -> None:
                 batch["label"].tolist(), source.describe(batch["info"]), strict=True
             ):
                 assert dataset.classes[label] == crop.record.path.parent.name == crop.patient.label
+
+
+def test_infos_come_back_from_describe(coordinate_folder: Path) -> None:
+    path = coordinate_folder / "even" / "slide-0.tif"
+    table = [{"slide": path.name, "label": "even", "stain": "H&E", "block": 3}]
+    dataset = Dataset.from_table(table, root=path.parent)
+    with BigChunkSource(
+        dataset,
+        chunk_size=256,
+        crop_size=64,
+        batch_size=2,
+        resident=1,
+        crops_per_chunk=2,
+        num_workers=0,
+        passes=1,
+    ) as source:
+        (batch,) = SmallChunkIterator(basic(source), ["image", "label", "info"])
+        crops = source.describe(batch["info"])
+    assert [crop.record.infos for crop in crops] == 2 * [{"stain": "H&E", "block": 3}]
+    assert {crop.record.path for crop in crops} == {path}

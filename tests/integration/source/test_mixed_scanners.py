@@ -18,8 +18,8 @@ from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.scale import Scale, objective_power
 from pydmed_dali.synthetic.coordinate_slides import coordinate_pixels, write_coordinate_slide
 from pydmed_dali.synthetic.pyramid_writer import TileCoding, write_pyramid
+from tests.integration.slide.tiled_files import Coding, write_tiled
 from tests.support import read_directly, take
-from tests.unit.slide.tiled_files import Coding, write_tiled
 
 CROP = 64
 EXTENT = 300.0

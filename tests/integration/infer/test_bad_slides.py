@@ -15,7 +15,7 @@ from pydmed_dali.infer import predict, slide_runner
 from pydmed_dali.pool import worker_pool
 from tests.faults.loaders import SLIDE as BAD_SLIDE
 from tests.faults.loaders import EndsAtOpening, HasAHole, Misbehaving
-from tests.unit.infer.three_slides import OPTIONS, SIZES, contents, means, write_three_slides
+from tests.integration.infer.three_slides import OPTIONS, SIZES, contents, means, write_three_slides
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from pydmed_dali.slide.open_slide import open_slide
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 from pydmed_dali.slide.slide import Pixels
 from pydmed_dali.slide.tiled_slide import TiledSlide
-from tests.unit.slide.tiled_files import APERIO, CODINGS, NO_CACHE, Coding, tile_place
+from tests.integration.slide.tiled_files import APERIO, CODINGS, NO_CACHE, Coding, tile_place
 
 TILE = 256
 JPEG, JPEG2000 = Coding("jpeg", "ycbcr", "420"), Coding("jpeg2000")
