@@ -86,8 +86,7 @@ class Ours:
             num_workers=workload.workers,
             device="cpu",
         ) as source:
-            names = ["image", "label", "info"]
-            for batch in SmallChunkIterator(basic(source, num_threads=1), names):
+            for batch in SmallChunkIterator(basic(source, num_threads=1)):
                 yield batch["image"]
             self.amplification = source.stats().decode_amplification
 

@@ -127,7 +127,7 @@ def main() -> None:
     with BigChunkSource(
         dataset_of(folder), chunk_size=512, crop_size=128, resident=4, loader=ArrayLoader()
     ) as source:
-        loader = SmallChunkIterator(classification(source), ["image", "label", "info"])
+        loader = SmallChunkIterator(classification(source))
         for step, batch in enumerate(loader):
             crop = source.describe(batch["info"][0])[0]
             print(tuple(batch["image"].shape), crop.record.path.name, crop.location)

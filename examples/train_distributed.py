@@ -25,8 +25,6 @@ from pydmed_dali import BigChunkSource, Dataset, InfoColumn, SmallChunkIterator
 from pydmed_dali.demo.network import TissueNet
 from pydmed_dali.pipelines.classification import classification
 
-OUTPUTS = ["image", "label", "info"]
-
 
 def main() -> None:
     """Train, from the last checkpoint on where there is one."""
@@ -67,7 +65,7 @@ def train(slides: Path, run: Path, epochs: int, save_every: int) -> None:
     ) as source:
         # The length of an endless source's epoch is the same on all ranks, so none waits for
         # another that has ended.
-        loader = SmallChunkIterator(classification(source), OUTPUTS)
+        loader = SmallChunkIterator(classification(source))
         step, first = resume(run, rank, network, optimizer, loader)
         with open(run / f"rank-{rank}.jsonl", "a", buffering=1) as log:
             for epoch in range(first, epochs):

@@ -23,7 +23,6 @@ from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator
 from pydmed_dali.demo.network import TissueNet
 from pydmed_dali.pipelines.classification import classification
 
-OUTPUTS = ["image", "label", "info"]
 OPTIONS: dict[str, Any] = {"chunk_size": 512, "crop_size": 96, "batch_size": 16, "num_workers": 1}
 
 
@@ -56,11 +55,11 @@ class Tissue(LightningDataModule):
 
     def train_dataloader(self) -> SmallChunkIterator:
         """Epochs in which every patient is visited about once."""
-        return SmallChunkIterator(classification(self._sources[0]), OUTPUTS, all_ranks=True)
+        return SmallChunkIterator(classification(self._sources[0]), all_ranks=True)
 
     def val_dataloader(self) -> SmallChunkIterator:
         """The same crops every time, as they are."""
-        return SmallChunkIterator(classification(self._sources[1], augment=False), OUTPUTS)
+        return SmallChunkIterator(classification(self._sources[1], augment=False))
 
     def teardown(self, stage: str) -> None:
         """End the loader processes."""

@@ -144,7 +144,7 @@ class _Prediction:
         width = next((begun.width for begun in self._begun.values()), None)
         saved = time.monotonic()
         try:
-            for batch in SmallChunkIterator(basic(source), ["image", "label", "info"]):
+            for batch in SmallChunkIterator(basic(source)):
                 rows = to_numpy(batch["info"])
                 for slide in np.unique(rows[:, InfoColumn.SLIDE]).tolist():
                     self._go_on(slide, source, collector)

@@ -119,7 +119,7 @@ class _Segmentation:
         left, under_way, present = dict(source.tiles_per_slide), None, -1
         shape = next((saved.shape for saved in self._begun.values()), None)
         try:
-            for batch in SmallChunkIterator(basic(source), ["image", "label", "info"]):
+            for batch in SmallChunkIterator(basic(source)):
                 rows = to_numpy(batch["info"])
                 scores = _scores(self._model, batch["image"], rows, source, shape)
                 shape = scores.shape[1:]

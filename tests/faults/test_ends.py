@@ -224,7 +224,9 @@ def ended(source: BigChunkSource) -> None:
 
 
 @pytest.mark.parametrize("use", [unused, piped, looped, looped_by_dali, ended])
-@pytest.mark.parametrize("more", [{}, {"weights": {}}, {"loader": Walk()}], ids=str)
+@pytest.mark.parametrize(
+    "more", [{}, {"weights": {}}, {"loader": Walk()}], ids=["plain", "weights", "policy"]
+)
 def test_a_source_that_is_let_go_ends_its_workers_at_once(
     coordinates: Dataset, use: Callable[[BigChunkSource], None], more: dict[str, Any]
 ) -> None:
