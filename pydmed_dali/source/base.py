@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -41,7 +41,11 @@ def usual_workers() -> int:
 
 
 class BaseSource(ABC):
-    """The part that `BigChunkSource` and `TileSource` have in common. One serves one pipeline."""
+    """The part that `BigChunkSource` and `TileSource` have in common. One serves one pipeline.
+
+    A subclass sets all attributes below in its constructor, `_engine` last. The names that begin
+    with an underscore are for the modules of this package: pipeline definition and iterator.
+    """
 
     options: Options
     dataset: Dataset
@@ -65,20 +69,8 @@ class BaseSource(ABC):
         """Whether the source ends with StopIteration."""
 
     @abstractmethod
-    def crops_in_batch(self, batch: int) -> int:
+    def _crops_in_batch(self, batch: int) -> int:
         """Crops of a batch without the copies that fill it."""
-
-    @abstractmethod
-    def state_after(self, batches: int) -> dict[str, Any]:
-        """The place behind the first `batches` batches."""
-
-    @abstractmethod
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue a saved run."""
-
-    @abstractmethod
-    def refuse_begun(self) -> None:
-        """Raise `StateError` where it is too late to load a state."""
 
     @property
     def residency(self) -> Residency:
@@ -114,7 +106,7 @@ class BaseSource(ABC):
         Raises `SourceError` outside a pipeline definition, at a second call, and where the
         pipeline's batch size or prefetch depth does not fit the source.
         """
-        self.refuse_if_over()
+        self._refuse_if_over()
         pipeline = self._binding.bind(Pipeline.current(), self._engine.batch_builder.has_begun)
         remember_source(pipeline, self)
         chunks = make_nodes(
@@ -142,28 +134,28 @@ class BaseSource(ABC):
 
     def stats(self) -> Stats:
         """What the source did so far."""
-        self.refuse_fork()
+        self._refuse_fork()
         return make_stats(self._engine, self.dataset, self.options.crop)
 
     def report(self) -> Report:
         """What could not be read, which loader processes were replaced, which rank this is, and
         which slides a finite source does not visit.
         """
-        self.refuse_fork()
+        self._refuse_fork()
         return make_report(self._engine, self.dataset, self._ranks, self._left_out)
 
     @property
-    def bound_pipeline(self) -> Pipeline | None:
+    def _bound_pipeline(self) -> Pipeline | None:
         """The pipeline that this source serves, as long as somebody holds it."""
         return self._binding.pipeline
 
-    def unbind(self) -> None:
+    def _unbind(self) -> None:
         """Let go of a pipeline whose definition failed."""
         self._binding.unbind()
 
-    def end_run(self) -> None:
+    def _end_run(self) -> None:
         """Have a finite run that is under way end at its next batch, as if it were complete."""
-        self.refuse_fork()
+        self._refuse_fork()
         self._engine.batch_builder.end_run()
 
     def close(self) -> None:
@@ -209,12 +201,12 @@ class BaseSource(ABC):
         DALI numbers the calls, but anew in each epoch and process: the batch builder counts by
         itself. A callback without an argument would have DALI warn wherever it makes checkpoints.
         """
-        self.refuse_if_over()
+        self._refuse_if_over()
         return self._engine.ring.images
 
     def _next_masks(self, _: int) -> Images:
         """DALI's callback for the ring's masks, as `_next_images`."""
-        self.refuse_if_over()
+        self._refuse_if_over()
         assert self._engine.ring.masks is not None
         return self._engine.ring.masks
 
@@ -222,7 +214,7 @@ class BaseSource(ABC):
         """DALI's callback for a batch. A call that raises loses a batch in DALI, so after the first
         failure nothing is delivered any more.
         """
-        self.refuse_if_over()
+        self._refuse_if_over()
         if not self._engine.batch_builder.has_begun:
             self._ranks.refuse_change()
         try:
@@ -232,16 +224,16 @@ class BaseSource(ABC):
             raise
         except BaseException as error:
             if self._closed:  # by another thread, while this one waited
-                self.refuse_if_over()
+                self._refuse_if_over()
             self._failure = error
             raise
 
     @property
-    def position(self) -> int:
+    def _position(self) -> int:
         """Number of the batch that DALI asks for next: ahead of what a training loop has."""
         return self._engine.window.place(self._engine.batch_builder.call)[1]
 
-    def refuse_fork(self) -> None:
+    def _refuse_fork(self) -> None:
         """Raise `SourceError` in a forked child, whose use would break its parent's run."""
         if os.getpid() != self._engine.owner:
             raise SourceError(
@@ -251,9 +243,9 @@ class BaseSource(ABC):
                 "num_workers=0), or make one here; the child may close its copy, and ends no worker"
             )
 
-    def refuse_if_over(self) -> None:
+    def _refuse_if_over(self) -> None:
         """Raise what ended the source: that it was closed, or its first failure, again."""
-        self.refuse_fork()
+        self._refuse_fork()
         if self._closed:
             raise SourceClosedError("the source was closed; make a new one to go on")
         if isinstance(self._failure, Exception):

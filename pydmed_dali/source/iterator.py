@@ -14,6 +14,7 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator
 from pydmed_dali.dali.checkpoint import PipelineState
 from pydmed_dali.errors import OptionError, SourceError, StateError
 from pydmed_dali.plan.saved_values import items, mapping, part, whole
+from pydmed_dali.source.big_chunk_source import BigChunkSource
 from pydmed_dali.source.pipeline_binding import check_names, outputs_of, source_of
 from pydmed_dali.source.provenance import InfoColumn
 from pydmed_dali.source.saved_state import break_seal, check_state, seal
@@ -152,7 +153,7 @@ class SmallChunkIterator:
         Raises `SourceError` where another thread is within one: each would get a part of the
         batches, and one of them end in the middle.
         """
-        self.source.refuse_fork()
+        self.source._refuse_fork()
         here = threading.current_thread()
         with self._lock:
             other = self._thread
@@ -196,7 +197,7 @@ class SmallChunkIterator:
         return seal(
             {
                 "epoch": self._loaded_number if self._number is None else self._number,
-                "source": self.source.state_after(place.batches),
+                "source": self._resumable()._state_after(place.batches),
                 "position": place.position,
                 "batches_per_epoch": self._length,
                 "pipeline": self._pipeline_state.to_dict(place.checkpoint),
@@ -209,6 +210,7 @@ class SmallChunkIterator:
         The pipeline must be the saved run's, too; its prefetch depth and threads may differ. Raises
         `StateError` for a damaged state, and for another run's or pipeline's, with what differs.
         """
+        source = self._resumable()
         state = self._own_part(state)
         break_seal(state)
         if "source" not in state:
@@ -228,17 +230,26 @@ class SmallChunkIterator:
         if number is not None:
             number = whole(number, "epoch")
         checkpoint = self._pipeline_state.from_dict(part(state, "pipeline", "state"))
-        self.source.refuse_begun()
+        source._refuse_begun()
         before = self._pipeline_state.checkpoint()
         self._pipeline_state.restore(checkpoint)
         try:
-            self.source.load_state_dict(state["source"])
+            source.load_state_dict(state["source"])
         except BaseException:
             self._pipeline_state.restore(before)
             raise
-        self._place = _Place(self.source.position, position, self._pipeline_state.checkpoint())
+        self._place = _Place(self.source._position, position, self._pipeline_state.checkpoint())
         self._resumed = True
         self._loaded_number = number
+
+    def _resumable(self) -> BigChunkSource:
+        """The source, where it has a state; raises `StateError` for a `TileSource`."""
+        if not isinstance(self.source, BigChunkSource):
+            raise StateError(
+                "a TileSource has no state to save; make one of the slides that are not finished "
+                "yet, or use predict, which does that"
+            )
+        return self.source
 
     def _own_part(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
         """This rank's state, of one of `all_ranks`; any other as it is."""
@@ -255,14 +266,14 @@ class SmallChunkIterator:
 
     def _here(self) -> _Place:
         """The present place; before the first batch, the source's and the pipeline's own."""
-        return self._place or _Place(self.source.position, 0, self._pipeline_state.checkpoint())
+        return self._place or _Place(self.source._position, 0, self._pipeline_state.checkpoint())
 
     def _begin_epoch(self) -> _Place:
         place = self._here()
         if self._begun and self.source.is_finite:
             place = self._rewind(place)
         elif self._taking:
-            self.source.refuse_if_over()
+            self.source._refuse_if_over()
             raise SourceError(
                 "the iterator was interrupted while it took a batch from DALI, which is lost; make "
                 "source, pipeline and iterator anew, and load this one's state_dict to continue"
@@ -281,7 +292,7 @@ class SmallChunkIterator:
         if not self._checked:
             self._check_info(batch)
             self._checked = True
-        crops = self.source.crops_in_batch(place.batches)
+        crops = self.source._crops_in_batch(place.batches)
         if crops == self.source.batch_size:
             return dict(batch)
         return {name: tensor[:crops] for name, tensor in batch.items()}
@@ -303,7 +314,7 @@ class SmallChunkIterator:
 
         How many those are depends on the prefetch depth; what comes then must not.
         """
-        self.source.end_run()
+        self.source._end_run()
         while True:
             try:
                 next(self._iterator)

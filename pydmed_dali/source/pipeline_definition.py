@@ -75,12 +75,12 @@ def pipeline_def(
                 )
             _refuse_unknown(function, kwargs)
             chosen = {**source.pipeline_options, **options, **kwargs}
-            bound = source.bound_pipeline
+            bound = source._bound_pipeline
             try:
                 pipeline: Pipeline = define(source, *args, **chosen)
             except BaseException:
-                if source.bound_pipeline is not bound:
-                    source.unbind()  # so that a definition can be mended and tried again
+                if source._bound_pipeline is not bound:
+                    source._unbind()  # so that a definition can be mended and tried again
                 raise
             if outputs is not None:
                 name_outputs(pipeline, _names(outputs, function, source, args, kwargs))

@@ -7,7 +7,6 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from pydmed_dali.annotation.defaults import EXCLUSIONS, MOST_BYTES
 from pydmed_dali.dali.device import choose_device, current_gpu
 from pydmed_dali.dataset import Dataset
-from pydmed_dali.errors import NoTilesError, OptionError, StateError
+from pydmed_dali.errors import NoTilesError, OptionError
 from pydmed_dali.geometry import Region, Size
 from pydmed_dali.plan.tile_grid import SlideGrid
 from pydmed_dali.plan.tile_sampler import TileSampler
@@ -269,23 +268,9 @@ class TileSource(BaseSource):
         """True: a run ends when every tile has come."""
         return True
 
-    def crops_in_batch(self, batch: int) -> int:
+    def _crops_in_batch(self, batch: int) -> int:
         """Tiles of a batch without the copies that fill it."""
         return self._window.tiles_in(batch)
-
-    def state_after(self, batches: int) -> NoReturn:
-        """Raises `StateError`: the slides that are finished are the state, see `predict`."""
-        raise StateError(
-            "a TileSource has no state to save; make one of the slides that are not finished yet"
-        )
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> NoReturn:
-        """Raises `StateError`, as `state_after`."""
-        self.state_after(0)
-
-    def refuse_begun(self) -> NoReturn:
-        """Raises `StateError`, as `state_after`."""
-        self.state_after(0)
 
     def _leave_out(self, done: Mapping[Path, NDArray[np.int64]]) -> None:
         """Take what is done out of the grids."""

@@ -179,7 +179,7 @@ with make(num_workers={workers}) as source, make(num_workers={workers}) as unuse
             weights=lambda: source.set_weights({{}}, after=info),
             send=lambda: source.send("x", 1, after=info),
             pool=lambda: source._next_images(0), callback=lambda: source._next_batch(0),
-            run=lambda: unused.end_run(), load_source=lambda: unused.load_state_dict({{}}),
+            run=lambda: unused._end_run(), load_source=lambda: unused.load_state_dict({{}}),
         )
         refused = 0
         for name, use in uses.items():

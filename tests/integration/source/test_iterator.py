@@ -189,7 +189,7 @@ def test_a_state_saved_again_before_anything_was_read_is_the_same(real_slides: A
         state = source.state_dict(after=take(source, 10)[9]["info"])
     with BigChunkSource(dataset, **OPTIONS) as source:
         source.load_state_dict(state)
-        assert source.state_after(10) == state
+        assert source._state_after(10) == state
 
 
 def test_a_state_of_a_source_is_not_one_of_an_iterator(coordinates: Dataset) -> None:

@@ -325,6 +325,6 @@ def test_there_is_no_state_to_save_and_a_closed_source_is_over(coordinates: Data
         with pytest.raises(StateError, match="a TileSource has no state"):
             loader.state_dict()
         with pytest.raises(StateError, match="a TileSource has no state"):
-            source.load_state_dict({})
+            loader.load_state_dict({})
     with pytest.raises(SourceClosedError):
-        source.refuse_if_over()
+        source._refuse_if_over()
