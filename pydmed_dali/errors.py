@@ -55,7 +55,7 @@ class DatasetError(PydmedError, ValueError):
 class NoTilesError(DatasetError):
     """None of the slides that a `TileSource` is to deal can be read and has a tile that is wanted.
 
-    `slides_skipped` has the reason of each, by the slide's path; a rank to which no slide fell has
+    `slides_skipped` has the reason of each, by the slide's path; a rank that got no slides has
     none of them.
     """
 
@@ -113,7 +113,7 @@ class SlideChangedError(SlideError):
 
 
 class UserCodeError(PydmedError, RuntimeError):
-    """A `BigChunkLoader` or model of the user's own raised, or returned what it must not."""
+    """User code (a `BigChunkLoader` or a model) raised, or returned an invalid value."""
 
 
 class ResultError(PydmedError, OSError):

@@ -117,7 +117,7 @@ def show_checks(console: Console, checks: list[Check]) -> None:
             console.print(f"\n{_MARKS[check.status]} {check.name}: ", end="")
             console.print(check.remedy, markup=False, soft_wrap=True)
     if is_well(checks):
-        console.print("\n[green]all that is needed works[/]")
+        console.print("\n[green]All required checks passed.[/]")
 
 
 def _package(package: Package) -> Check:

@@ -67,10 +67,10 @@ def predict(
     `read_features` reads it. A file is there only when its slide is complete. `folder/run.json`
     tells what the results follow from.
 
-    Called again after whatever ended it, it goes on with the tiles that are missing: of a slide
-    under way, what the model said is kept in `folder`, at most the last 10 s of it excepted. Called
-    by several ranks, on the same dataset and folder, each does its share of the slides, by the size
-    of their files; they need not wait for each other, and all files together are those of one call.
+    Called again after any interruption, it goes on with the tiles that are missing. The results
+    of an unfinished slide are saved in `folder` every 10 s. Called by several ranks, on the
+    same dataset and folder, each does its share of the slides, by the size of their files; they
+    need not wait for each other, and all files together are those of one call.
 
     Args:
         dataset: the patients and their slides.
@@ -197,9 +197,10 @@ class _Prediction:
             collector.begin(SlideFeatures(slide, part.features[kept], part.rows[kept]))
 
     def _save(self, collector: Collector, source: TileSource) -> None:
-        """Keep what came of slides that are not finished.
+        """Save the results of slides that are not finished.
 
-        But of those of which no file is seen: nothing would tell them from others.
+        Slides whose file cannot be seen are not saved, since their identity could not be checked
+        when the run goes on.
         """
         for part in collector.unsaved():
             file = source.file_of(part.slide)

@@ -58,7 +58,7 @@ Corners = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What goes over the slides that are left, as far as it comes."""
+    """One attempt over the remaining slides."""
 
     source: TileSource
     note: Note
@@ -79,7 +79,7 @@ class ResultWriter(Protocol):
     def begun(self, dataset: Dataset) -> dict[Path, Corners]:
         """The tiles that an earlier call did, of slides of this dataset that it did not finish.
 
-        Of none that was forgotten.
+        Slides that were passed to `forget` are not included.
         """
         ...
 

@@ -82,7 +82,7 @@ class Sampler:
     def set_weights(self, visit: int, weights: Sequence[float]) -> None:
         """Share the visits from `visit` on by these weights, one for each patient.
 
-        Before any visit from there on is asked for, and not before an earlier change.
+        Call it before any visit >= `visit` is requested, and in increasing order of `visit`.
         """
         of_units = np.asarray(weights, np.float64)[self._patient_of]
         if self._areas is not None:

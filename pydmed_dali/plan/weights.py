@@ -30,8 +30,8 @@ def read_weights(dataset: Dataset, weights: Mapping[str, float]) -> tuple[float,
     for name, value in weights.items():
         if not _is_weight(value):
             raise OptionError(
-                f"the weight of patient {name!r} must be a positive number, not {value!r}; leave "
-                "patients that shall not come out of the dataset"
+                f"the weight of patient {name!r} must be a positive number, not {value!r}; to "
+                "exclude a patient, remove the patient from the dataset"
             )
     return tuple(float(weights.get(patient.id, 1.0)) for patient in dataset.patients)
 

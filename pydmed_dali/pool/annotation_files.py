@@ -170,7 +170,7 @@ def find_annotations(dataset: Dataset, annotations: CompanionFiles) -> dict[Path
             + ("; give None for a slide without annotations" if callable(annotations) else "")
         )
     if not files:
-        raise OptionError("annotations gave None for every slide; leave the option away")
+        raise OptionError("annotations returned None for every slide; omit the option")
     without = [str(slide) for slide in found if slide not in files]
     if without:
         logger.warning(

@@ -115,7 +115,7 @@ class ChunkScheduler:
         prefetch_depth: int,
         patient_queue: PatientQueue | None,
     ) -> None:
-        """`turns` is for a loader whose policy has a patient's visits depend on each other."""
+        """Take `patient_queue` where a patient's visits depend on each other, by a policy."""
         self._dataset, self._sampler, self._window = dataset, sampler, window
         self._visit_of, self._ring, self._pool = visit_of, ring, pool
         self._on_ready, self._on_error = on_ready, on_error
@@ -144,9 +144,9 @@ class ChunkScheduler:
         """
         if batch < self._acknowledged_batch:
             raise SourceError(
-                f"something was said after batch {batch}, but batch {self._acknowledged_batch} is "
-                "handed out, and BigChunks that should heed it may be begun; say it with the "
-                "latest batch's info, before the next one is taken"
+                f"set_weights or send refers to batch {batch}, but batch "
+                f"{self._acknowledged_batch} was already delivered, and later BigChunks may be in "
+                "progress; pass `after=` the latest batch's info, before taking the next batch"
             )
         return self._window.first_chunk(batch) + self.horizon
 

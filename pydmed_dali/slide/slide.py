@@ -100,7 +100,7 @@ class Slide(Protocol):
 class Volume(Slide, Protocol):
     """An open volume: a stack of slices of one size, of which `facts` tells.
 
-    Nothing reads the volume by `read_into`, which is to raise: its slices are read.
+    `read_into` must raise for a volume: read its slices instead.
     """
 
     @property

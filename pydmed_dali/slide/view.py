@@ -19,7 +19,7 @@ from pydmed_dali.slide.slide import Slide, SlideFacts
 from pydmed_dali.slide.tiled_slide import TiledSlide
 
 MPP_TOLERANCE = 0.05
-"""A level whose mpp is this close (relative) to the requested one serves as it is."""
+"""A level whose mpp is this close (relative) to the requested one is used without resampling."""
 
 _MOST_AT_ONCE = 512  # pixels a side that are resampled at once, and
 _MOST_SOURCE = 4096  # those of the level that they are made of: a coarse view needs much of it
@@ -35,7 +35,7 @@ class View:
     level: int
     """The level of the file that is read."""
     scale: tuple[float, float]
-    """Pixels of that level per view pixel (x, y): 1.0 where the level serves as it is."""
+    """Pixels of that level per view pixel (x, y): 1.0 where the level is not resampled."""
     dimensions: Size
     """Extent of the whole slide in view pixels."""
     downsample: tuple[float, float]
@@ -50,7 +50,7 @@ class View:
 
     @property
     def is_level(self) -> bool:
-        """Whether a level of the file serves as it is."""
+        """Whether a level of the file is used without resampling."""
         return self.scale == (1.0, 1.0)
 
     def location(self, origin: Point) -> Point:
@@ -61,9 +61,9 @@ class View:
 def choose_view(facts: SlideFacts, path: Path, level: int | None, mpp: float | None) -> View:
     """The view for a level, or for a resolution in micrometres per pixel; give one of the two.
 
-    For `mpp`, a level within 5% serves as it is; otherwise the nearest finer level is to be
-    resampled. Raises `SlideScaleError` for a level that the slide does not have, for an mpp finer
-    than it has or absurdly coarser, and for an mpp where the file tells none.
+    For `mpp`, a level within 5% is used without resampling; otherwise the nearest finer level
+    is to be resampled. Raises `SlideScaleError` for a level that the slide does not have, for
+    an mpp finer than it has or absurdly coarser, and for an mpp where the file tells none.
     """
     if mpp is None:
         return _level_view(facts, path, 0 if level is None else level)

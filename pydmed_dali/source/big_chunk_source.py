@@ -37,91 +37,130 @@ from pydmed_dali.worker.big_chunk_loader import BigChunkLoader
 
 
 class BigChunkSource(BaseSource):
-    """Keeps BigChunks of a dataset resident and deals SmallChunks of them to one DALI pipeline.
+    """Keep BigChunks of slides resident, and feed batches of SmallChunks to one DALI pipeline.
+
+    A BigChunk is a large region of a slide, which worker processes read into shared memory. A
+    SmallChunk is a crop of a BigChunk. Each BigChunk gives `crops_per_chunk` crops; then another
+    one takes its place. The dataset, the options and the seed decide every crop, whatever the
+    number of workers.
+
+    A source is a context manager: leaving its block ends the workers. A source serves one pipeline.
+
+    The options come in groups:
+
+    - What to read: `dataset`, `chunk_size`, `crop_size`, `batch_size`, `loader`, `crop_depth`,
+      `chunk_depth`.
+    - Resolution: `level`, `mpp`, `magnification`, `default_mpp`, `mpp_override`.
+    - What to sample, tissue: `min_tissue`, `masks`, `tissue_values`.
+    - What to sample, annotations: `annotations`, `classes`, `exclusions`, `frame`,
+      `max_annotation_bytes`.
+    - What to sample, order: `seed`, `balance`, `weights`, `passes`, `stain_statistics`.
+    - Ring: `resident`, `crops_per_chunk`, `device`, `residency`, `gpu_memory_share`,
+      `prefetch_depth`.
+    - Workers and failures: `num_workers`, `on_error`, `read_timeout`, `cache_dir`.
+    - Several processes: `rank`, `world_size`.
 
     Args:
-        dataset: the patients and their slides.
-        chunk_size: side of a BigChunk in pixels, or a `Size`: what is read from disk at once.
-        crop_size: side of a SmallChunk in pixels, or a `Size`.
-        batch_size: crops in a batch (N).
-        level: the level of the slides to read, 0 unless `mpp` or `magnification` is given.
-        mpp: micrometres per pixel to read at, instead of `level`. A level within 5% serves as it
-            is; otherwise the next finer level is resampled. Slides that are coarser, or do not tell
-            their mpp, are skipped and reported.
-        magnification: magnification to read at, e.g. 20, instead of `level` or `mpp`: by the
-            objective power that a slide's file tells, else by 10 / mpp. See docs/sampling.md.
-        default_mpp: micrometres per level-0 pixel of slides that do not tell theirs, and only of
-            those: each is named in the log once.
-        mpp_override: micrometres per level-0 pixel of every slide, whatever its file tells: for
-            files that tell a wrong one.
-        min_tissue: part of every crop that must be tissue, above 0 and at most 1 (0.5 is usual), by
-            a mask of the slide; None draws from the whole slide, glass included. Slides with no
-            such crop are skipped and reported. See docs/sampling.md.
-        masks: masks of your own, for `min_tissue`: a folder of images named as the slides, or a
-            function from a slide's path to its mask's, or to None for a computed mask, or, of one
-            slide, its mask. An image covers the whole slide at any resolution; what is not 0
-            (black) is tissue, and must have one value or colour.
-        tissue_values: which values of masks are tissue, where they have several: whole numbers, or
-            colours as "#ff0000"; `[1, 3]`, `range(128, 256)` or "1, 3-5". See docs/sampling.md.
-        annotations: what is drawn on the slides: a folder of files (GeoJSON, or the XML of ASAP or
-            ImageScope) named as the slides, or a function from a slide's path to its file's, or to
-            None, or, of one slide, its file. Crops then have a `mask` and a `class_number`. See
-            docs/sampling.md.
-        classes: the classes of annotations that are numbered 1, 2, ..., in this order; where they
-            overlap, the later one counts. A mapping to shares, e.g. `{"tumor": 0.5}`, has crops
-            drawn by class: so many have their centre in it, what is left of 1 outside of all. By
-            default all classes there are, sorted, and crops from anywhere.
-        exclusions: classes of annotations whose regions are cut out of all others, in any case of
-            letters: `["_2"]` for CAMELYON16's files. By default `Exclusion` and QuPath's `Ignore*`.
-        max_annotation_bytes: the largest annotation file that is read; others are an error.
-        frame: of slides that tell which rectangle was scanned (MIRAX, Leica and others), what
-            annotations and masks refer to: `bounds`, that rectangle, as QuPath exports them;
-            `slide`, all that OpenSlide shows. `auto` decides by the program that writes such
-            annotations, and by a mask's proportions, and says so in the log. See docs/datasets.md.
-        cache_dir: folder in which facts of slides and computed masks are kept for the next run;
-            None for the one named by PYDMED_DALI_CACHE, else `pydmed-dali` in the user's cache
-            folder.
-        resident: BigChunks from which the crops of a batch are mixed (S).
-        crops_per_chunk: crops taken of each BigChunk before it is replaced (R).
-        num_workers: loader processes; 0 reads in the calling process. By default one less than the
-            cores, at most 8.
-        seed: with the dataset, decides every crop. Timing and `num_workers` decide nothing, but
-            for when a slide that kills or blocks its readers is given up.
-        balance: `patient` visits every patient equally often, so that a label comes as often as it
-            has patients; `label` visits every label equally often, and within it every patient;
-            `slide` visits every slide equally often; `tissue` visits slides by the area of their
-            tissue, which `measure_tissue` must have found out. None is `slide` for a finite source
-            without `weights`, so that a run leaves no slide out, else `patient`.
-        weights: a positive number for each patient's id, 1 for those not named: visits are shared
-            by them, with `label` within each label. See `set_weights` and docs/sampling.md.
-        passes: None for an endless source (training); 1 for a finite one that visits every slide
-            once, then ends with StopIteration and can be run again (validation); n for n visits.
-            By another `balance` a run may leave slides out: a warning and `report()` say which.
-            Finite sources of several ranks may differ by some batches in length.
-        rank, world_size: this process among those that share the dataset, as in torch.distributed;
-            0 and 1 for one that shares it with none. None for both has them found out: of
-            torch.distributed where it is initialised, else of what started the process (torchrun,
-            srun, mpirun). `report()` tells what was found. See docs/training.md.
-        device: `cpu`, `gpu`, or `auto` for the GPU where there is one: torch's current one.
-        residency: where the BigChunks lie. `host`: in shared memory, cropped on the CPU. `device`:
-            in GPU memory, cropped there. `mapped`: in shared memory, cropped by the GPU. `auto`:
+        dataset: The patients and their slides.
+        chunk_size: Width and height of a BigChunk in pixels of the resolution that is read, or a
+            `Size`. A worker reads one BigChunk at a time.
+        crop_size: Width and height of a SmallChunk in the same pixels, or a `Size`.
+        batch_size: Crops in a batch.
+        loader: An instance of a `BigChunkLoader` subclass, which opens and reads slides of other
+            formats, or places chunks and crops. None reads everything that OpenSlide opens. See
+            docs/user_code.md.
+        crop_depth: Slices of a crop, for volumes; None for slides. See docs/volumes.md.
+        chunk_depth: Slices of a BigChunk, for volumes. None takes `crop_depth`.
+        level: The level of the slides to read, 0 is the finest. The default is 0, unless `mpp` or
+            `magnification` is given.
+        mpp: Micrometres per pixel to read at, instead of `level`. A level within 5% is used
+            without resampling; otherwise the next finer level is resampled. Slides that are
+            coarser, or that do not tell their mpp, are skipped and reported.
+        magnification: Magnification to read at, such as 20, instead of `level` or `mpp`. The
+            objective power in the slide's file counts, else 10 / mpp. See docs/sampling.md.
+        default_mpp: Micrometres per level-0 pixel of slides whose file does not tell any. The log
+            names each such slide once.
+        mpp_override: Micrometres per level-0 pixel of every slide, for files that tell a wrong
+            value.
+        min_tissue: The least fraction of each crop that must be tissue, above 0 and at most 1; 0.5
+            is usual. None samples the whole slide, glass included. Slides without any such crop
+            are skipped and reported. See docs/sampling.md.
+        masks: Tissue masks of your own, for `min_tissue`: a folder of images whose names match the
+            slides, a function from a slide's path to its mask's path or to None for a computed
+            mask, or the mask of a dataset's only slide. An image covers the slide at any
+            resolution. Pixels that are not 0 (black) are tissue, and must have one value or colour.
+        tissue_values: The values of masks that are tissue, for masks of several values: whole
+            numbers, or colours such as "#ff0000"; `[1, 3]`, `range(128, 256)` or "1, 3-5".
+        annotations: Annotation files (GeoJSON, or XML of ASAP, ImageScope or HALO): a folder whose
+            files' names match the slides, a function from a slide's path to its file's path or to
+            None, or the file of a dataset's only slide. Crops then have a `mask` and a
+            `class_number`. See docs/sampling.md.
+        classes: Names of annotation classes, which get the numbers 1, 2, ... in this order; where
+            classes overlap, the later one counts. A mapping from names to fractions, such as
+            `{"tumor": 0.5}`, samples crops by class: each value is the fraction of crops whose
+            centre lies in that class, and the remainder is sampled outside all classes. None takes
+            all classes that are found, sorted, and samples everywhere.
+        exclusions: Annotation classes whose regions are cut out of all other classes, whatever the
+            case of their letters; `["_2"]` for CAMELYON16. The default is `Exclusion` and QuPath's
+            `Ignore*`.
+        frame: The frame of annotations and masks on slides with scanned bounds (MIRAX, Leica and
+            others): `bounds` counts from the scanned rectangle, as QuPath exports it; `slide`
+            counts from the whole slide. `auto` chooses by the program that wrote the file and by
+            the proportions of a mask, and logs the choice once. See docs/datasets.md.
+        max_annotation_bytes: The largest annotation file that is read, in bytes. A larger file is
+            an error.
+        seed: The number that, with dataset and options, decides every crop. Timing and
+            `num_workers` do not affect results. One exception: the moment at which a slide that
+            crashes or blocks workers is skipped.
+        balance: Which visits are equally frequent: those of each `patient`, of each `label` (and
+            of each patient within a label), or of each `slide`; `tissue` visits slides in
+            proportion to their tissue, which `measure_tissue` must have measured. None takes
+            `slide` for a finite source without `weights`, else `patient`.
+        weights: A positive number for each patient id; patients that are not named have 1. Visits
+            are shared in proportion, within each label if `balance` is `label`. See `set_weights`
+            and docs/sampling.md.
+        passes: None makes an endless source, for training. 1 makes a finite source, for validation:
+            it visits every slide once, then raises StopIteration, and can run again. A larger
+            number visits as often. With another `balance` a run may leave slides out, which a
+            warning and `report()` name. Finite sources of several ranks may differ in length by
+            some batches.
+        stain_statistics: `macenko` or `reinhard` computes the stain of each slide, which the blocks
+            `augment.macenko` and `augment.reinhard` require. None computes nothing. See
+            docs/pipelines.md.
+        resident: BigChunks from which the crops of a batch are mixed.
+        crops_per_chunk: Crops that each BigChunk gives before another one takes its place.
+        device: Where crops are cut and augmented: `cpu`, `gpu`, or `auto` for torch's current GPU
+            where there is one.
+        residency: Where BigChunks lie: `host` in shared memory, cropped on the CPU; `device` in GPU
+            memory, cropped there; `mapped` in shared memory, cropped by the GPU; `auto` takes
             `device` where there is a GPU and the ring fits, else `host`. See docs/gpu.md.
-        gpu_memory_share: part of the GPU's free memory that the ring may take with `device`; the
-            rest is left for the model.
-        prefetch_depth: the largest prefetch_queue_depth a pipeline of this source may have.
-        on_error: `skip` replaces what cannot be read, logs it and lists it in `stats`; `raise`
-            stops with the first such error.
-        read_timeout: seconds after which a worker that reads one chunk is taken to hang.
-        stain_statistics: `macenko` or `reinhard` has how each slide is stained come with its crops,
-            for the pipelines' blocks of these names; None asks for nothing. See docs/pipelines.md.
-        loader: how slides are opened and read; a `BigChunkLoader` subclass for other formats.
-        crop_depth: slices of a SmallChunk, of volumes; None for slides. See docs/volumes.md.
-        chunk_depth: slices of a BigChunk, of volumes; by default as many as a SmallChunk's.
+        gpu_memory_share: The fraction of the GPU's free memory that the ring may take with
+            `residency="device"`.
+        prefetch_depth: The largest `prefetch_queue_depth` that the pipeline may have, in batches.
+        num_workers: Worker processes; 0 reads in the calling process. None takes one less than the
+            cores, at most 8.
+        on_error: `skip` replaces what cannot be read, logs it, and lists it in `report()`; `raise`
+            stops at the first error.
+        read_timeout: Seconds after which a worker that reads one BigChunk counts as hanging.
+        cache_dir: The folder where facts of slides, masks and annotations are cached. None takes
+            the folder that PYDMED_DALI_CACHE names, else `pydmed-dali` in the user's cache folder.
+        rank: The number of this process among those that share the dataset, as in
+            torch.distributed. None for both `rank` and `world_size` takes torch.distributed where
+            it is initialised, else the launcher's environment (torchrun, srun, mpirun), else 0 of
+            1. `report()` tells which. See docs/training.md.
+        world_size: The number of those processes.
 
-    Raises `OptionError` for options that cannot work and `RingMemoryError` when the ring does not
-    fit in free memory, both before any process is started.
+    Raises:
+        OptionError: An option cannot work. No process was started.
+        RingMemoryError: The ring does not fit in free memory. No process was started.
 
-    A context manager; `close` ends the workers. One source serves one pipeline.
+    Example:
+        >>> from pydmed_dali import BigChunkSource, Dataset, SmallChunkIterator
+        >>> from pydmed_dali.pipelines.classification import classification
+        >>> dataset = Dataset.from_folder("slides/", label=lambda path: path.parent.name)
+        >>> with BigChunkSource(dataset, chunk_size=2048, batch_size=64, min_tissue=0.5) as source:
+        ...     for batch in SmallChunkIterator(classification(source)):
+        ...         image, label = batch["image"], batch["label"]
     """
 
     def __init__(
@@ -131,6 +170,9 @@ class BigChunkSource(BaseSource):
         chunk_size: int | Size = 4096,
         crop_size: int | Size = 224,
         batch_size: int = 256,
+        loader: BigChunkLoader | None = None,
+        crop_depth: int | None = None,
+        chunk_depth: int | None = None,
         level: int | None = None,
         mpp: float | None = None,
         magnification: float | None = None,
@@ -142,28 +184,25 @@ class BigChunkSource(BaseSource):
         annotations: CompanionFiles | None = None,
         classes: Classes | None = None,
         exclusions: Collection[str] = EXCLUSIONS,
-        max_annotation_bytes: int = MOST_BYTES,
         frame: str = "auto",
-        cache_dir: str | os.PathLike[str] | None = None,
-        resident: int = 32,
-        crops_per_chunk: int = 512,
-        num_workers: int | None = None,
+        max_annotation_bytes: int = MOST_BYTES,
         seed: int = 0,
         balance: str | None = None,
         weights: Mapping[str, float] | None = None,
         passes: int | None = None,
-        rank: int | None = None,
-        world_size: int | None = None,
+        stain_statistics: str | None = None,
+        resident: int = 32,
+        crops_per_chunk: int = 512,
         device: str = "auto",
         residency: str = "auto",
         gpu_memory_share: float = 0.5,
         prefetch_depth: int = 2,
+        num_workers: int | None = None,
         on_error: str = "skip",
         read_timeout: float = 300.0,
-        stain_statistics: str | None = None,
-        loader: BigChunkLoader | None = None,
-        crop_depth: int | None = None,
-        chunk_depth: int | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
     ) -> None:
         if not isinstance(dataset, Dataset):
             raise OptionError(

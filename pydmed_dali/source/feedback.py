@@ -57,7 +57,8 @@ class TrainingFeedback:
         patient_queue = self._engine.scheduler.patient_queue
         if patient_queue is None:
             raise SourceError(
-                "nobody listens to messages: give the source a loader with a place_chunk of its own"
+                "send() needs a loader that overrides place_chunk, and this source has none; give "
+                "the source one as `loader`"
             )
         try:
             text = json.dumps(message, allow_nan=False)

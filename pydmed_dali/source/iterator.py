@@ -34,7 +34,7 @@ class _Place(NamedTuple):
 
 
 class SmallChunkIterator:
-    """Iterates over a source's pipeline; a thin coat over `DALIGenericIterator`.
+    """Iterates over a source's pipeline; a thin wrapper around `DALIGenericIterator`.
 
     Each `for` is one epoch of `len(iterator)` batches: of an endless source, the next ones, in
     which every patient is visited about once (or `batches_per_epoch`, if given); of a finite
@@ -310,7 +310,7 @@ class SmallChunkIterator:
             )
 
     def _rewind(self, place: _Place) -> _Place:
-        """Go to the start of the finite run, past the batches that DALI has in hand.
+        """Go to the start of the finite run, and discard the batches that DALI has prefetched.
 
         How many those are depends on the prefetch depth; what comes then must not.
         """

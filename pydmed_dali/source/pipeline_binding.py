@@ -78,7 +78,7 @@ class PipelineBinding:
         self._pipeline = None
 
     def refuse_overtaking(self, begins_again: bool) -> None:
-        """Raise `SourceError` where more batches are in flight than the lease rule reckons with.
+        """Raise `SourceError` if more batches are in flight than the ring has slots for.
 
         `begins_again` tells that the next batch is the first of another finite run.
         """

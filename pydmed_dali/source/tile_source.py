@@ -73,8 +73,8 @@ class TileSource(BaseSource):
             that is drawn; files as for `BigChunkSource`.
         exclusions, max_annotation_bytes, frame: as for `BigChunkSource`.
         done: tiles that need not come again, by their slide's path: (n, 2),
-            `InfoColumn.X` and `InfoColumn.Y` as an earlier run showed them. Where nothing of a
-            slide would be left, it comes whole.
+            `InfoColumn.X` and `InfoColumn.Y` as an earlier run showed them. If `done`
+            covers every tile of a slide, all of its tiles are delivered again.
         chunk_size: side of a BigChunk in pixels, or a `Size`: what is read from disk at once.
         rank, world_size: this process among several that have slides of their own, for the report:
             none are shared out here, every process gets all tiles of its dataset. None for both has

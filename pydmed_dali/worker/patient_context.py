@@ -1,6 +1,6 @@
 """Patient context: one visit of a patient after the other, each with what the last one left behind.
 
-Only for loaders with a `place_chunk` of their own. Who is read when decides nothing: a visit gets
+Only for loaders with a `place_chunk` of their own. Read order does not affect results: a visit gets
 the state that the patient's visit before it returned, and the messages that the plan gives it.
 """
 

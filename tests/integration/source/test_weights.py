@@ -170,7 +170,7 @@ def test_what_is_said_too_late_is_refused(coordinates: Dataset, workers: int, de
     with BigChunkSource(coordinates, **options) as source:
         pipeline = classification(source)
         batches = list(SmallChunkIterator(pipeline, NAMES, batches_per_epoch=30))
-        with pytest.raises(SourceError, match="said after batch 28, but batch 29 is handed out"):
+        with pytest.raises(SourceError, match="batch 28, but batch 29 was already delivered"):
             source.set_weights(EASY, after=batches[28]["info"])
         source.set_weights(EASY, after=batches[29]["info"])
 
