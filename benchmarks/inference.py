@@ -39,9 +39,9 @@ from benchmarks.peers.openslide_reads import OpenSlideCrops
 from benchmarks.places import SlideFile, slide_files
 from benchmarks.process_tree import cpu_seconds
 from benchmarks.resnet import ResNet18
-from benchmarks.slides import slides_in
+from benchmarks.slides import dataset_of, slides_in
 from benchmarks.workload import Workload, add_options
-from pydmed_dali import Dataset, SmallChunkIterator, TileSource
+from pydmed_dali import SmallChunkIterator, TileSource
 from pydmed_dali.pipelines.basic import basic
 
 Tiles = Iterator[torch.Tensor]
@@ -71,7 +71,7 @@ class Ours:
 
     def __init__(self, workload: Workload, stride: int) -> None:
         self._workload, self._stride = workload, stride
-        self._dataset = Dataset.from_folder(workload.slides)
+        self._dataset = dataset_of(workload.slides)
         self.amplification: float | None = None
 
     def batches(self) -> Tiles:

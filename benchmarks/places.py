@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.slides import dataset_of
 from benchmarks.tissue import TissueMask, tissue_mask
 from benchmarks.workload import Workload
-from pydmed_dali import Dataset, Size
+from pydmed_dali import Size
 from pydmed_dali.slide.openslide_slide import OpenSlideSlide
 
 LEAST_TISSUE = 0.5
@@ -43,7 +44,7 @@ def slide_files(
     """The workload's slides, with masks by `mask_of` if its crops must lie on tissue."""
     return [
         _slide_file(record.path, mask_of if workload.tissue else None)
-        for record in Dataset.from_folder(workload.slides).slides
+        for record in dataset_of(workload.slides).slides
     ]
 
 

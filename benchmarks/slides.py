@@ -8,9 +8,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from pydmed_dali import Size
+from pydmed_dali import Dataset, Patient, Record, Size
 from pydmed_dali.synthetic.tissue_slides import TISSUES, write_tissue_slide
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,3 +64,12 @@ def link_slides(files: Sequence[Path], folder: Path, count: int) -> None:
     for number in range(count):
         file = files[number % len(files)]
         (folder / f"slide-{number:04d}{file.suffix}").symlink_to(file.resolve())
+
+
+def dataset_of(folder: Path) -> Dataset:
+    """Every file of `folder` as a slide of a patient of its own, links to one file too.
+
+    `Dataset.from_folder` takes a file of several names once.
+    """
+    names = sorted(path.name for path in folder.iterdir())
+    return Dataset(tuple(Patient(name, (Record(folder, PurePosixPath(name)),)) for name in names))

@@ -29,8 +29,8 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from benchmarks.machine import headline
 from benchmarks.process_tree import family, memory
-from benchmarks.slides import link_slides, write_slides
-from pydmed_dali import BigChunkSource, Dataset
+from benchmarks.slides import dataset_of, link_slides, write_slides
+from pydmed_dali import BigChunkSource
 from pydmed_dali.pipelines.basic import basic
 
 WARM_UP = 0.1
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         files.mkdir()
         link_slides(write_slides(files, _FILES, chosen.side), links, chosen.slides)
         with BigChunkSource(
-            Dataset.from_folder(links),
+            dataset_of(links),
             chunk_size=chosen.chunk,
             resident=chosen.resident,
             crops_per_chunk=chosen.crops_per_chunk,

@@ -12,8 +12,9 @@ from benchmarks.accounting import Content, content
 from benchmarks.measure import Batch
 from benchmarks.peer import main
 from benchmarks.places import LEAST_TISSUE
+from benchmarks.slides import dataset_of
 from benchmarks.workload import Workload
-from pydmed_dali import BigChunkSource, Dataset, InfoColumn
+from pydmed_dali import BigChunkSource, InfoColumn
 from pydmed_dali.pipelines.basic import basic
 
 
@@ -34,7 +35,7 @@ class ThisProject:
         """See `Loader`."""
         workload = self._workload
         self._source = BigChunkSource(
-            Dataset.from_folder(workload.slides),
+            dataset_of(workload.slides),
             chunk_size=workload.chunk,
             crop_size=workload.crop,
             batch_size=workload.batch,

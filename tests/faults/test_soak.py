@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import soak
-from benchmarks.slides import link_slides
-from pydmed_dali import BigChunkLoader, BigChunkSource, Dataset, Size
+from benchmarks.slides import dataset_of, link_slides
+from pydmed_dali import BigChunkLoader, BigChunkSource, Size
 from pydmed_dali.synthetic.tissue_slides import write_tissue_slide
 from tests.faults.leaks import KeepsChunks, KeepsFiles
 
@@ -37,7 +37,7 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def complaints(slides: Path, crops: int, loader: BigChunkLoader | None = None) -> list[str]:
     """What a soak with constant replacement finds."""
     with BigChunkSource(
-        Dataset.from_folder(slides),
+        dataset_of(slides),
         chunk_size=CHUNK,
         crop_size=32,
         batch_size=128,

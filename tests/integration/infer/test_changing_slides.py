@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from numpy.typing import NDArray
 
 from pydmed_dali import Dataset, Size
 from pydmed_dali.errors import SlideChangedError, UserCodeError
@@ -141,6 +142,8 @@ def test_a_slide_replaced_after_it_was_looked_at_is_looked_at_again(
 ) -> None:
     """Of the same size: only what was found to be tissue tells."""
     out, path = tmp_path / "out", dataset.slides[1].path
+    for slide, size in zip(dataset.slides, SIZES.values(), strict=True):
+        write_stained_slide(slide.path, size)
 
     def replaces(tiles: torch.Tensor) -> torch.Tensor:
         if not path.with_suffix(".old").exists():
@@ -154,12 +157,27 @@ def test_a_slide_replaced_after_it_was_looked_at_is_looked_at_again(
     assert list(done.slides_skipped) == [path] and "no tile" in done.slides_skipped[path]
 
 
+def write_stained_slide(path: Path, size: Size) -> None:
+    """Glass whose middle is stained."""
+    pixels = np.full((size.height, size.width, 3), 240, np.uint8)
+    pixels[20:-20, 20:-20] = (150, 40, 120)
+    write_pixels(path, pixels)
+
+
 def write_white_slide(path: Path, size: Size) -> None:
     """Another slide of that size in the place of one."""
+    write_pixels(path, np.full((size.height, size.width, 3), 255, np.uint8))
+
+
+def write_pixels(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """A slide of one level that keeps these pixels, 0.5 micrometres wide."""
     tifffile.imwrite(
         path,
-        np.full((size.height, size.width, 3), 255, np.uint8),
+        pixels,
         tile=(64, 64),
         photometric="rgb",
-        compression="zlib",
+        compression="jpeg",
+        compressionargs={"level": 100},
+        resolution=(20_000, 20_000),
+        resolutionunit="CENTIMETER",
     )

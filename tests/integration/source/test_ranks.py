@@ -104,7 +104,7 @@ def test_ranks_that_cannot_be_are_refused(
 def test_sources_of_two_ranks_read_other_chunks(
     monkeypatch: pytest.MonkeyPatch, coordinates: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "pydmed_dali.dali")
+    caplog.set_level(logging.INFO, "pydmed_dali.source")
     chunks, seeds = [], set()
     for rank in range(2):
         set_all(monkeypatch, {"RANK": str(rank), "WORLD_SIZE": "2"})

@@ -94,7 +94,11 @@ def test_a_scan_smaller_than_a_crop_has_one_place(tmp_path: Path) -> None:
     assert {(c.location.x, c.location.y) for c in crops} == {(301, 736)}
 
 
-def test_with_min_tissue_too(dataset: Dataset) -> None:
+def test_with_min_tissue_too(tmp_path: Path) -> None:
+    """The stain lies away from the edge, where a mask of 32 pixels a square fills gaps."""
+    pixels = np.roll(_pixels(), 50, axis=0)
+    write_scn(tmp_path / "slides" / "a.scn", pixels, ORIGIN, FRAME)
+    dataset = folder_dataset(tmp_path / "slides")
     with BigChunkSource(dataset, **RUN, min_tissue=0.1) as source:
         crops = [c for b in take(source, 8) for c in source.describe(b["info"])]
     with openslide.OpenSlide(dataset.slides[0].path) as slide:
