@@ -11,7 +11,7 @@ import typer
 from pydmed_dali.cli.options import Json
 from pydmed_dali.errors import OptionError
 
-PAGES = Path(__file__).parent / "docs"
+PAGES = Path(__file__).parents[1] / "docs"
 """Where the pages lie, in the checkout and in what is installed of it."""
 
 
