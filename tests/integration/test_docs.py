@@ -222,7 +222,9 @@ def test_every_page_that_the_code_names_is_shown_by_the_command() -> None:
     assert CliRunner().invoke(app, ["docs", "docs/sampling.md"]).stdout.startswith("# ")
     listed = CliRunner().invoke(app, ["docs"]).stdout
     assert all(f"{page.stem} " in listed for page in DOCS.rglob("*.md"))
-    with pytest.raises(OptionError, match=r"no page 'nothing'; pages are architecture, choosing, .*decisions/"):
+    with pytest.raises(
+        OptionError, match=r"no page 'nothing'; pages are architecture, choosing, .*decisions/"
+    ):
         find_page("nothing")
 
 

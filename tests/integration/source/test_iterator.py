@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nvidia.dali.data_node import DataNode
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-from pydmed_dali import BigChunkSource, Dataset, InfoColumn, SmallChunkIterator, pipeline_def
+from pydmed_dali import BigChunkSource, Dataset, InfoColumn, SmallChunkIterator
 from pydmed_dali.errors import OptionError, SourceError, StateError
 from pydmed_dali.pipelines.basic import basic
 from tests.support import NAMES, first, sum_up, take
@@ -275,43 +274,6 @@ def test_stats_count_what_was_delivered(coordinates: Dataset) -> None:
     assert stats.distinct_slides_per_batch == pytest.approx(np.mean(slides), abs=0.5)
 
 
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (["image", "label"], "must give each of the pipeline's 3 outputs a name of its own"),
-        ([*NAMES, "more"], "3 outputs"),
-        (["image", "image", "info"], "a name of its own"),
-        (["image", "info", "label"], r"shape \(24,\) 'info', which has .* as 'label' has"),
-    ],
-)
-def test_names_that_do_not_fit_the_outputs_are_refused(
-    coordinates: Dataset, names: list[str], message: str
-) -> None:
-    with BigChunkSource(coordinates, **OPTIONS) as source:
-        pipeline = basic(source)
-        with pytest.raises(OptionError, match=message):
-            next(iter(SmallChunkIterator(pipeline, names)))
-
-
-def test_wrong_names_are_refused_again(coordinates: Dataset) -> None:
-    with BigChunkSource(coordinates, **OPTIONS, passes=1) as source:
-        loader = SmallChunkIterator(basic(source), ["image", "info", "label"])
-        for _ in range(2):
-            with pytest.raises(OptionError, match="in the order in which the pipeline returns"):
-                next(iter(loader))
-
-
-def test_some_columns_of_info_may_be_all_that_is_given_out(coordinates: Dataset) -> None:
-    @pipeline_def
-    def placed(source: BigChunkSource) -> tuple[DataNode, ...]:
-        crops = source.small_chunks()
-        return crops.image, crops.label, crops.info[InfoColumn.X : InfoColumn.Y + 1]
-
-    with BigChunkSource(coordinates, **OPTIONS) as source:
-        batch = next(iter(SmallChunkIterator(placed(source), NAMES)))
-    assert batch["info"].shape == (24, 2)
-
-
 def test_a_second_thread_is_refused_and_the_first_goes_on(coordinates: Dataset) -> None:
     with BigChunkSource(coordinates, **OPTIONS) as source:
         loader = iterate(source)
@@ -396,36 +358,3 @@ def test_a_trainer_that_goes_on_without_a_state_is_warned(
     with BigChunkSource(coordinates, **OPTIONS, passes=1) as source:
         iterate(source).set_epoch(3)
     assert len(caplog.records) == 1
-
-
-def test_a_pipeline_names_its_outputs_itself(coordinates: Dataset) -> None:
-    with BigChunkSource(coordinates, **OPTIONS) as source:
-        batch = next(iter(SmallChunkIterator(basic(source))))
-    assert list(batch) == NAMES
-    assert batch["image"].shape == (24, 32, 32, 3) and batch["label"].shape == (24,)
-
-
-def test_outputs_without_names_ask_for_them(coordinates: Dataset) -> None:
-    @pipeline_def
-    def nameless(source: BigChunkSource) -> tuple[DataNode, ...]:
-        crops = source.small_chunks()
-        return crops.image, crops.label, crops.info
-
-    with (
-        BigChunkSource(coordinates, **OPTIONS) as source,
-        pytest.raises(OptionError, match=r"give output_map, .* or define the pipeline by"),
-    ):
-        SmallChunkIterator(nameless(source))
-
-
-def test_names_of_a_definition_that_do_not_fit_are_refused(coordinates: Dataset) -> None:
-    @pipeline_def(outputs=("image", "info"))
-    def wrong(source: BigChunkSource) -> tuple[DataNode, ...]:
-        crops = source.small_chunks()
-        return crops.image, crops.label, crops.info
-
-    with (
-        BigChunkSource(coordinates, **OPTIONS) as source,
-        pytest.raises(OptionError, match=r"outputs=\['image', 'info'\] must give each"),
-    ):
-        SmallChunkIterator(wrong(source))
