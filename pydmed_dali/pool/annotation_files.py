@@ -77,6 +77,7 @@ def plan_annotations(
     _warn_of_slides_without(names, files)
     _warn_of_unused(exclusions, [*excluded, *counts], excluded)
     _warn_of_camelyon(names, counts)
+    _warn_of_excluded_rest(shares, excluded)
     return AnnotationPlan(files, names, shares, rules)
 
 
@@ -151,6 +152,18 @@ def _warn_of_unused(
             for name in unused
         ]
         logger.warning("no annotation file has these exclusions: %s", shorten_list(near))
+
+
+def _warn_of_excluded_rest(shares: Sequence[float], excluded: Collection[str]) -> None:
+    """Say that crops outside all classes can lie in regions that were cut out of the classes."""
+    if shares and shares[0] and excluded:
+        logger.warning(
+            "%.2g of the crops are sampled outside all classes, which can be in the excluded "
+            "regions of %s: excluded regions are cut out of the classes alone; give the classes "
+            "fractions that add up to 1 to sample nothing outside",
+            shares[0],
+            shorten_list([repr(name) for name in excluded]),
+        )
 
 
 def find_annotations(dataset: Dataset, annotations: CompanionFiles) -> dict[Path, Path]:

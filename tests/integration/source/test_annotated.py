@@ -240,6 +240,15 @@ def test_what_is_odd_about_exclusions_is_said(
     with BigChunkSource(coordinates, **options):
         pass
     assert "CAMELYON16, in which regions of '_2' are to be cut out" in caplog.text
+    assert "outside all classes" not in caplog.text
+    for share in (1.0, 0.75):
+        caplog.clear()
+        with BigChunkSource(
+            coordinates, **{**options, "classes": {"_0": share}}, exclusions=["_2"]
+        ):
+            pass
+        words = "0.25 of the crops are sampled outside all classes, which can be in the excluded"
+        assert (words in caplog.text) == (share < 1)
 
 
 def test_classes_that_qupath_ignores_are_numbered_only_where_they_are_named(
