@@ -429,7 +429,7 @@ def test_bad_options_are_refused(coordinates: Dataset, folder: Path, tmp_path: P
         ("is no folder", {"annotations": tmp_path / "nowhere"}),
         ("6 of 6 slides have no annotation file", {"annotations": tmp_path / "none"}),
         ("there is no .*x.xml", {"annotations": lambda path: tmp_path / "x.xml"}),
-        ("gave None for every slide", {"annotations": lambda path: None}),
+        ("returned None for every slide", {"annotations": lambda path: None}),
         ("raised ZeroDivisionError", {"annotations": lambda path: 1 / 0}),
     ]
     for message, options in bad:
